@@ -1,0 +1,13 @@
+"""How a command ends badly: one sentence, one exit status, no traceback."""
+
+
+class Fault(Exception):
+    """It went wrong (exit status 1). The message is one sentence: what was wrong and what to do."""
+
+    status = 1
+
+
+class Usage(Fault):
+    """The command was used wrongly (exit status 2)."""
+
+    status = 2
