@@ -1,0 +1,72 @@
+"""Where everything lies on the board, decided on the laptop: the arena, the program, the heap."""
+
+from dataclasses import dataclass
+
+from tinytorch_core.model import CONV2D, DENSE
+
+from tinytorch.graph import INPUT
+from tinytorch.quantize import QuantizedNet
+
+
+@dataclass
+class Buffer:
+    """A stretch of the arena that is needed from step `first` to step `last`, both included."""
+
+    size: int
+    first: int
+    last: int
+    at: int = -1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arena offsets in bytes: the input, each operation's output, each one's scratch."""
+
+    input: int
+    outputs: list[int]
+    scratch: list[int]
+    arena_bytes: int
+
+
+def align(n: int, to: int) -> int:
+    return (n + to - 1) // to * to
+
+
+def plan(net: QuantizedNet) -> Plan:
+    """Place every tensor so that those alive together do not overlap.
+
+    Greedy by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
+    Inference": the largest first, each at the lowest place that is free during its life.
+    """
+    steps = len(net.operations)
+    start = Buffer(
+        net.operations[0].node.in_h * net.operations[0].node.in_w * net.operations[0].node.in_c,
+        0,
+        0,
+    )
+    outputs, scratch = [], []
+    for i, operation in enumerate(net.operations):
+        node = operation.node
+        outputs.append(Buffer(node.out_h * node.out_w * node.out_c, i, i))
+        # The window that a kernel gathers as int32, see device/tinytorch/kernels/viper.py.
+        taps = node.kernel_h * node.kernel_w * node.in_c if node.kind in (CONV2D, DENSE) else 0
+        scratch.append(Buffer(4 * taps, i, i))
+        for source in node.inputs:
+            used = start if source == INPUT else outputs[source]
+            used.last = i
+    outputs[-1].last = steps
+    placed: list[Buffer] = []
+    for buffer in sorted([start, *outputs, *scratch], key=lambda b: -b.size):
+        alive = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+        buffer.at = 0
+        for other in sorted(alive, key=lambda b: b.at):
+            if buffer.at + buffer.size <= other.at:
+                break
+            buffer.at = max(buffer.at, align(other.at + other.size, 4))
+        placed.append(buffer)
+    return Plan(
+        start.at,
+        [b.at for b in outputs],
+        [b.at for b in scratch],
+        align(max(b.at + b.size for b in placed), 4),
+    )

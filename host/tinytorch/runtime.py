@@ -1,0 +1,67 @@
+"""Models on the laptop: the shared reader with numpy kernels, a batch at a time."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tinytorch_core import model
+
+from tinytorch.intops import KERNELS
+
+BATCH = 256  # bounds the memory of a run: the arenas of one batch lie side by side
+
+
+class Model(model.Model):
+    """A quantized network from a model file, or from the file's bytes.
+
+    The board's interface, and `quantize`, `run_batch` and `predict_batch`, which take the first
+    axis as samples.
+    """
+
+    kernels = KERNELS
+
+    def __init__(self, path: "str | os.PathLike[str] | bytes"):
+        self.data = path if isinstance(path, bytes) else Path(path).read_bytes()
+        super().__init__(path)
+
+    def _open(self) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+    def _allocate(self) -> None:
+        super()._allocate()
+        # `input` and `output` go on viewing the same bytes; the kernels want (batch, bytes).
+        self._arena = np.frombuffer(self._arena, np.int8).reshape(1, -1)
+
+    def quantize(self, x: NDArray[np.floating]) -> NDArray[np.int8]:
+        """Real inputs, any shape, as the int8 values that the network takes."""
+        q = np.rint(np.asarray(x, np.float32) / np.float32(self.scale)) + self.zero_point
+        return np.clip(q, -128, 127).astype(np.int8)
+
+    def run_batch(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        """(N, *input_shape) int8 to (N, *output_shape) int8, in numpy.
+
+        Raises ValueError where the shape or the type differs.
+        """
+        x = np.asarray(x)
+        if x.shape[1:] != self.input_shape or x.dtype != np.int8:
+            raise ValueError(
+                f"The model takes int8 inputs of shape (N, {str(self.input_shape)[1:]} "
+                f"and got {x.dtype} of shape {x.shape}."
+            )
+        outputs = [self._run_arenas(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+        flat = np.concatenate(outputs) if outputs else np.zeros((0, self._output_bytes), np.int8)
+        return flat.reshape(-1, *self.output_shape)
+
+    def _run_arenas(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
+        arenas = np.zeros((len(x), self.arena_bytes), np.int8)
+        arenas[:, self._input_at : self._input_at + self._input_bytes] = x.reshape(len(x), -1)
+        for kernel, at in self._steps:
+            kernel(arenas, self._program, at)
+        return arenas[:, self._output_at : self._output_at + self._output_bytes]
+
+    def predict_batch(self, x: NDArray) -> NDArray[np.int64]:
+        """The index of each sample's best class, (N,); x is int8, or real and quantized here."""
+        q = x if x.dtype == np.int8 else self.quantize(x)
+        return self.run_batch(q).reshape(len(x), -1).argmax(1)

@@ -1,0 +1,260 @@
+"""The model file: read it, check it, run it. One format, one reader, on the laptop and the board.
+
+    header    64 bytes, little-endian, see HEADER
+    program   operation records, then per-channel tables and weights; all that a run reads
+    meta      JSON: name, labels, shapes, scales, feature settings
+    vectors   test inputs, each followed by the output bytes that it must give
+    sha256    32 bytes over everything before
+
+Every operation is a record of int32 FIELDS at the head of the program. `x`, `x2`, `y` and
+`scratch` are offsets into the arena, whose plan was made on the laptop; `table` and `weight` are
+offsets into the program. A table row is (bias, multiplier, shift), one for each output channel;
+for ADD the rows are (offset, multiplier, shift) of the first input, the second and the output.
+Activations are int8, channels last; a signal (L, C) is an image of height 1.
+"""
+
+import binascii
+import hashlib
+import json
+import struct
+
+MAGIC = b"TTM\n"
+VERSION = 1
+# magic, version, header bytes, file bytes, CRC-32 of all that follows the CRC up to the SHA-256,
+# program at/bytes, meta at/bytes, vectors at/count, arena bytes, operations,
+# input at/bytes, output at/bytes
+HEADER = "<4sHHIIIIIIIIIIIIII"
+HEADER_BYTES = struct.calcsize(HEADER)
+CRC_FROM = 16
+
+CONV2D = 1
+DEPTHWISE = 2
+DENSE = 3
+MAX_POOL = 4
+AVG_POOL = 5
+ADD = 6
+
+FIELDS = (
+    "kind", "x", "x2", "y",
+    "in_h", "in_w", "in_c", "out_h", "out_w", "out_c",
+    "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w",
+    "x_zero", "y_zero", "low", "high", "table", "weight", "scratch", "reserved",
+)  # fmt: skip
+RECORD = "<%di" % len(FIELDS)
+RECORD_BYTES = struct.calcsize(RECORD)
+
+
+class Op:
+    """One operation record, its FIELDS as attributes."""
+
+    def __init__(self, program, at):
+        values = struct.unpack_from(RECORD, program, at)
+        for name, value in zip(FIELDS, values):
+            setattr(self, name, value)
+
+
+def _check(ok, what):
+    if not ok:
+        raise ValueError(
+            "The model file is damaged (%s): send it again, or export it again." % what
+        )
+
+
+def check(program, count, arena_bytes):
+    """Refuse a record that would make a kernel touch a byte outside its arena or its program."""
+    _check(count * RECORD_BYTES <= len(program), "operations")
+    for i in range(count):
+        f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
+        kind, rows = f[0], f[9]
+        _check(CONV2D <= kind <= ADD and min(f) >= -128 and min(f[4:14]) > 0, "operation %d" % i)
+        taps = f[10] * f[11]
+        weight = scratch = 0
+        if kind == CONV2D:
+            weight = rows * taps * f[6]
+            scratch = 4 * taps * f[6]
+        elif kind == DENSE:
+            weight = rows * f[6]
+            scratch = 4 * f[6]
+        elif kind == DEPTHWISE:
+            weight = rows * taps
+            _check(rows % f[6] == 0, "channels of operation %d" % i)
+        elif kind == ADD:
+            rows = 3
+        else:
+            rows = 0
+        x_bytes = f[4] * f[5] * f[6]
+        _check(kind != ADD or (f[2] >= 0 and f[2] + x_bytes <= arena_bytes), "arena")
+        _check(
+            min(f[1], f[3], f[20], f[21], f[22]) >= 0
+            and f[1] + x_bytes <= arena_bytes
+            and f[3] + f[7] * f[8] * f[9] <= arena_bytes
+            and f[22] + scratch <= arena_bytes
+            and f[22] % 4 == 0
+            and f[20] % 4 == 0
+            and f[20] + 12 * rows <= len(program)
+            and f[21] + weight <= len(program),
+            "bounds of operation %d" % i,
+        )
+        # The last window starts inside the padded input, so every window meets the image.
+        for d in range(2):
+            last = (f[7 + d] - 1) * f[12 + d] - f[14 + d]
+            _check(
+                kind in (DENSE, ADD) or (0 <= f[14 + d] < f[10 + d] and last < f[4 + d]),
+                "window of operation %d" % i,
+            )
+
+
+class Model:
+    """A quantized network from a model file.
+
+    `Model(path)` reads the file with one copy of the weights. `input_shape`, `scale` and
+    `zero_point` belong to the int8 input (real = (q - zero_point) * scale); the output has the
+    same with `output_` in front. `input` and `output` are views of the arena.
+
+    Raises ValueError for a file that is no model, damaged, or of a newer format.
+    """
+
+    kernels: dict = {}  # kind -> function(arena, program, at); each interpreter brings its own
+
+    def __init__(self, path):
+        self.path = path
+        with self._open() as f:
+            self._read(f)
+
+    def _open(self):
+        return open(self.path, "rb")
+
+    def _read(self, f):
+        raw = f.read(HEADER_BYTES)
+        if raw[:4] != MAGIC:
+            raise ValueError("This is not a TinyTorch model file: make one with 'tito quantize'.")
+        _check(len(raw) == HEADER_BYTES, "header cut short")
+        (_, version, header_bytes, file_bytes, crc, program_at, program_bytes, meta_at, meta_bytes,
+         self._vectors_at, self.vectors, self.arena_bytes, count, input_at, input_bytes,
+         output_at, output_bytes) = struct.unpack(HEADER, raw)  # fmt: skip
+        if version > VERSION:
+            raise ValueError(
+                "The model has format %d and this TinyTorch reads up to %d: update TinyTorch here, "
+                "or export the model with the older one." % (version, VERSION)
+            )
+        _check(header_bytes == HEADER_BYTES, "header")
+        end = file_bytes - 32
+        _check(
+            program_at >= HEADER_BYTES
+            and program_at + program_bytes <= end
+            and meta_at + meta_bytes <= end
+            and self._vectors_at + self.vectors * (input_bytes + output_bytes) <= end
+            and input_at + input_bytes <= self.arena_bytes
+            and output_at + output_bytes <= self.arena_bytes,
+            "header",
+        )
+        self._crc(f, crc, end)
+        self.sha256 = binascii.hexlify(f.read(32)).decode()
+        _check(len(self.sha256) == 64 and not f.read(1), "length")
+
+        self.program_bytes = program_bytes
+        self._program = bytearray(program_bytes)
+        f.seek(program_at)
+        f.readinto(self._program)
+        check(self._program, count, self.arena_bytes)
+        f.seek(meta_at)
+        meta = json.loads(f.read(meta_bytes))
+        self.name = meta["name"]
+        self.labels = meta["labels"]
+        self.features = meta["features"]
+        self.input_shape = tuple(meta["input"]["shape"])
+        self.scale = meta["input"]["scale"]
+        self.zero_point = meta["input"]["zero_point"]
+        self.output_shape = tuple(meta["output"]["shape"])
+        self.output_scale = meta["output"]["scale"]
+        self.output_zero_point = meta["output"]["zero_point"]
+        self._operations = count
+        self._input_at, self._input_bytes = input_at, input_bytes
+        self._output_at, self._output_bytes = output_at, output_bytes
+        self._allocate()
+
+    def _allocate(self):
+        self._arena = bytearray(self.arena_bytes)
+        view = memoryview(self._arena)
+        self.input = view[self._input_at : self._input_at + self._input_bytes]
+        self.output = view[self._output_at : self._output_at + self._output_bytes]
+        self._steps = []
+        for at in range(0, self._operations * RECORD_BYTES, RECORD_BYTES):
+            kind = struct.unpack_from("<i", self._program, at)[0]
+            self._steps.append((self.kernels[kind], at))
+
+    def _crc(self, f, crc, end):
+        buffer = memoryview(bytearray(256))
+        f.seek(CRC_FROM)
+        found, left = 0, end - CRC_FROM
+        while left > 0:
+            n = f.readinto(buffer[: min(left, 256)])
+            _check(n, "file cut short")
+            found = binascii.crc32(buffer[:n], found)
+            left -= n
+        _check(found == crc, "checksum")
+
+    def run(self):
+        """From the bytes in `input` to the bytes in `output`; allocates nothing."""
+        arena, program = self._arena, self._program
+        for kernel, at in self._steps:
+            kernel(arena, program, at)
+
+    def predict(self, x):
+        """The index of the best class (see `labels`) for one input.
+
+        x: flat sequence of the input's length, int8 values, or floats, which are quantized.
+        """
+        view, zero, n = self.input, self.zero_point, len(self.input)
+        if len(x) != n:
+            raise ValueError(
+                "The model takes %d values (%s) and got %d." % (n, self.input_shape, len(x))
+            )
+        if isinstance(x[0], float):
+            for i in range(n):
+                view[i] = min(127, max(-128, round(x[i] / self.scale) + zero)) & 255
+        else:
+            for i in range(n):
+                view[i] = x[i] & 255
+        self.run()
+        return self.best()
+
+    def best(self):
+        """The index of the largest output, the first one where several are equal."""
+        out, best = self.output, 0
+        for i in range(len(out)):
+            # Flipping the top bit turns the order of int8 bytes into that of unsigned ones.
+            if out[i] ^ 128 > out[best] ^ 128:
+                best = i
+        return best
+
+    def verify(self):
+        """Run the file's own test vectors; how many there are.
+
+        Raises ValueError where the file's SHA-256 or an output byte differs.
+        """
+        with self._open() as f:
+            return self._verify(f)
+
+    def _verify(self, f):
+        digest = hashlib.sha256()
+        left = self._vectors_at + self.vectors * (len(self.input) + len(self.output))
+        buffer = memoryview(bytearray(256))
+        while left > 0:
+            n = f.readinto(buffer[: min(left, 256)])
+            _check(n, "file cut short")
+            digest.update(buffer[:n])
+            left -= n
+        _check(binascii.hexlify(digest.digest()).decode() == self.sha256, "SHA-256")
+        f.seek(self._vectors_at)
+        expected = bytearray(len(self.output))
+        for i in range(self.vectors):
+            f.readinto(self.input)
+            f.readinto(expected)
+            self.run()
+            if bytes(self.output) != bytes(expected):
+                raise ValueError(
+                    "Test vector %d of model '%s' gives other bytes here than on the laptop: "
+                    "do not trust this kit, and report it." % (i, self.name)
+                )
+        return self.vectors
