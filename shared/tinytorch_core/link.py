@@ -44,11 +44,6 @@ def frame(kind, seq=0, payload=b""):
     return out
 
 
-def goodbye():
-    """What makes a board leave its agent, also where it waits for the rest of a lost frame."""
-    return bytes(PAYLOAD + OVERHEAD) + frame(BYE)
-
-
 class Reader:
     """Takes frames out of a stream of bytes, in a buffer that is allocated once.
 

@@ -104,12 +104,13 @@ def test_a_frame_larger_than_the_buffer_is_skipped():
     assert frames(data, size=64) == [(link.RUN, 2, bytes(64))]
 
 
-def test_goodbye_frees_a_reader_wherever_it_waits():
+def test_filler_frees_a_reader_wherever_it_waits():
+    filler = bytes(link.PAYLOAD + link.OVERHEAD)
     for payload in (0, 5, link.PAYLOAD):
         f = bytes(link.frame(link.DATA, 0, bytes(payload)))
         for cut in range(0, len(f), 97):
-            assert frames(f[:cut] + bytes(link.goodbye()))[-1] == (link.BYE, 0, b"")
+            assert frames(f[:cut] + filler + link.frame(link.BYE))[-1] == (link.BYE, 0, b"")
 
 
-def test_goodbye_holds_no_control_character_that_the_repl_obeys():
-    assert not [b for b in link.goodbye() if b in b"\x01\x02\x03\x04\x05"]
+def test_bye_holds_no_control_character_that_the_repl_obeys():
+    assert not [b for b in link.frame(link.BYE) if b in b"\x01\x02\x03\x04\x05"]

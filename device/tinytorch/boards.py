@@ -1,0 +1,21 @@
+"""What board this is."""
+
+import sys
+
+
+def describe():
+    """dict: board (its own name), micropython (version), platform, frequency (Hz), id (hex)."""
+    import binascii
+
+    import machine
+
+    about = sys.implementation
+    frequency = machine.freq()
+    return {
+        "board": about._machine,
+        "micropython": "%d.%d.%d" % about.version[:3],
+        "platform": sys.platform,
+        # Some ports give a tuple, the core's first.
+        "frequency": frequency if isinstance(frequency, int) else frequency[0],
+        "id": binascii.hexlify(machine.unique_id()).decode(),
+    }

@@ -1,0 +1,177 @@
+"""Models in the board's flash: a new one arrives whole or not at all, and the last good one stays.
+
+/models/NAME.a.tt, NAME.b.tt    two slots; the one that is not active takes the next model
+/models/NAME.json               manifest: the active slot, the model's sha256, its bytes
+/models/NAME.[ab].tt.new        a transfer under way, or cut short, to be resumed
+
+Every step that counts is an `os.rename`, which littlefs does whole or not at all, also when the
+power goes.
+"""
+
+import binascii
+import json
+import os
+
+FOLDER = "/models"
+_FLUSH = 16384  # what a power cut may cost; a flush costs a block
+_SPARE = 5 * 4096  # for the file system's own blocks, and for the manifest
+
+
+def _file(name, end):
+    return "%s/%s.%s" % (FOLDER, name, end)
+
+
+def _remove(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass
+
+
+def free():
+    """Bytes of flash that are free."""
+    stat = os.statvfs("/")
+    return stat[0] * stat[3]
+
+
+def manifest(name):
+    """What is active: dict of slot, sha256, bytes; or None."""
+    try:
+        with open(_file(name, "json")) as f:
+            return json.load(f)
+    except OSError:
+        return None
+
+
+def path(name):
+    """The file of the active model of this name. Raises ValueError where there is none."""
+    active = manifest(name)
+    if not active:
+        raise ValueError("There is no model '%s' on this board: send it with 'tito deploy'." % name)
+    return _file(name, active["slot"] + ".tt")
+
+
+def new_slot(name):
+    active = manifest(name)
+    return "a" if not active or active["slot"] == "b" else "b"
+
+
+def new_path(name):
+    """The file of the model that is to become the active one."""
+    return _file(name, new_slot(name) + ".tt")
+
+
+def models():
+    """The active models: a list of dicts of name, slot, sha256, bytes."""
+    found = []
+    for entry in _entries():
+        if entry.endswith(".json"):
+            model = manifest(entry[:-5])
+            model["name"] = entry[:-5]
+            found.append(model)
+    return found
+
+
+def activate(name, sha256):
+    """Make the new model the active one. It must be there, and have been verified."""
+    slot = new_slot(name)
+    new = _file(name, "json.new")
+    with open(new, "w") as f:
+        size = os.stat(new_path(name))[6]
+        json.dump({"slot": slot, "sha256": sha256, "bytes": size}, f)
+    os.rename(new, new[:-4])
+
+
+def delete(name):
+    """Remove the model of this name, and what is left of transfers of it."""
+    _remove(_file(name, "json"))
+    for end in ("a.tt", "b.tt", "a.tt.new", "b.tt.new"):
+        _remove(_file(name, end))
+
+
+def _entries():
+    try:
+        return os.listdir(FOLDER)
+    except OSError:
+        return []
+
+
+def _measure(path):
+    """Length and CRC-32 of a file as the flash gives it back; (0, 0) where there is none."""
+    view = memoryview(bytearray(512))
+    at = crc = 0
+    try:
+        with open(path, "rb") as f:
+            while True:
+                n = f.readinto(view)
+                if not n:
+                    break
+                crc = binascii.crc32(view[:n], crc)
+                at += n
+    except OSError:
+        pass
+    return at, crc
+
+
+class Transfer:
+    """Receives a new model of `size` bytes into the slot that is not active.
+
+    `at` and `crc`: length and CRC-32 of what is there already, from a transfer that was cut short
+    or from the slot's earlier model. Whoever sends compares, and begins again with fresh=True where
+    it differs from the head of the new file.
+
+    Raises OSError(28) where the flash has no room for the rest; what is there then stays.
+    """
+
+    def __init__(self, name, size, fresh):
+        self._path = new_path(name)
+        self._new = self._path + ".new"
+        if not _entries():
+            try:
+                os.mkdir(FOLDER)
+            except OSError:
+                pass  # it is there, and empty
+        for entry in _entries():
+            entry = FOLDER + "/" + entry
+            if entry == self._path:
+                os.rename(entry, self._new)
+            elif entry.endswith(".new") and entry != self._new:
+                os.remove(entry)
+        if fresh:
+            _remove(self._new)
+        self.at, self.crc = _measure(self._new)
+        if size - self.at > free() - _SPARE:
+            raise OSError(28)
+        self._f = open(self._new, "ab")
+
+    def write(self, at, data):
+        """Write data if it continues the file. Returns the position up to which all is written."""
+        if at == self.at:
+            self._f.write(data)
+            self.at += len(data)
+            if at // _FLUSH != self.at // _FLUSH:
+                self._f.flush()
+        return self.at
+
+    def end(self, crc):
+        """Close the file, and put it into its slot if the flash gives back what was sent."""
+        self._f.close()
+        if _measure(self._new)[1] != crc:
+            os.remove(self._new)
+            raise ValueError(
+                "The flash gave back other bytes than were sent: send again, and if that does not "
+                "help, the flash is worn out."
+            )
+        os.rename(self._new, self._path)
+
+    def close(self):
+        """Stop; what has arrived so far stays, and is resumed."""
+        try:
+            self._f.close()
+        except OSError:
+            pass
+
+    def drop(self):
+        """Stop, and free the flash that the transfer took."""
+        self.close()
+        _remove(self._new)

