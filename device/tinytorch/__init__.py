@@ -3,11 +3,12 @@
 Names are imported when they are first used, so that a program pays only for what it uses.
 """
 
-_NAMES = {"Model": "runtime", "path": "store", "models": "store", "serve": "agent"}
+_HOMES = {"Model": "runtime", "path": "store", "models": "store", "serve": "agent"}
 
 
 def __getattr__(name):
-    if name not in _NAMES:
-        raise AttributeError(name)
-    module = __import__("tinytorch." + _NAMES[name], None, None, (name,))
-    return getattr(module, name)
+    try:
+        module = __import__("tinytorch." + _HOMES.get(name, name), None, None, (name,))
+    except ImportError:
+        raise AttributeError(name) from None
+    return getattr(module, name) if name in _HOMES else module

@@ -1,0 +1,229 @@
+"""From a kit with stock MicroPython to a kit that runs our models: `connect(kit)`."""
+
+import ast
+import base64
+import re
+import struct
+import zlib
+from types import TracebackType
+
+from tinytorch_core import link
+
+from tito import payload
+from tito.errors import Fault
+from tito.kits import Kit
+from tito.repl import DeviceError, Repl
+from tito.stream import Progress, Stream
+
+OLDEST = (1, 23)
+WORK = 30.0  # seconds that a board may take to load and verify a model, or to run it
+
+# Runs on whatever Python the board has.
+PROBE = f"""
+import sys
+try:
+    with open({payload.MARK!r}) as f: mark = f.read()
+except OSError: mark = ''
+i = sys.implementation
+print(repr((i.name, i.version[:3], getattr(i, '_mpy', 0), sys.platform, mark)))
+"""
+
+UNPACK = """
+import os, binascii
+def put(path, data):
+    with open(path, 'ab') as f: f.write(binascii.a2b_base64(data))
+def clear(path):
+    at = path.find('/', 1)
+    while at > 0:
+        try: os.mkdir(path[:at])
+        except OSError: pass
+        at = path.find('/', at + 1)
+    try: os.remove(path)
+    except OSError: pass
+"""
+PIECE = 3000  # bytes of the payload that go into one statement
+
+# The hash of what is on the flash, made as in payload.build().
+MEASURE = """
+import hashlib
+h = hashlib.sha256()
+for path in PATHS:
+    with open(path, 'rb') as f: data = f.read()
+    h.update(b'%s\\0%d\\0%s' % (path.encode(), len(data), data))
+print(binascii.hexlify(h.digest()).decode())
+"""
+
+
+class Device:
+    """A kit with our agent running; made by `connect`. Use it as a context manager.
+
+    After a Fault, or Ctrl-C, the kit's last good model is still the active one.
+    """
+
+    def __init__(self, kit: Kit, repl: Repl, window: int) -> None:
+        self.kit = kit
+        self._repl = repl
+        self._stream = Stream(repl, window)
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the agent from the raw REPL."""
+        self._repl.exec("import tinytorch.agent")
+        self._repl.exec_start("tinytorch.agent.serve()")
+        self._stream.wait_ready()
+
+    def info(self) -> dict:
+        """board, micropython, platform, frequency (Hz), id, free_ram and free_flash (bytes), and
+        models: a list of dicts of name, slot, sha256, bytes."""
+        return self._stream.ask(link.INFO, 3)
+
+    def put_model(
+        self, data: bytes, name: str | None = None, progress: Progress | None = None
+    ) -> dict:
+        """Make the model file `data` the active model of this name on the kit, and load it.
+
+        name: of letters, digits, - and _; by default the model's own. progress: called with (bytes
+        done, bytes in all). A transfer that was cut short is resumed, and a model that is there
+        already is not sent again. Returns what `load` returns.
+
+        Raises Fault, and leaves the active model as it was, where the file is damaged, the flash is
+        full, the kit goes away, or the model's test vectors give other bytes on the kit.
+        """
+        from tinytorch.runtime import Model
+
+        try:
+            model = Model(data)
+            model.verify()
+        except ValueError as error:
+            raise Fault(str(error)) from None
+        name = model.name if name is None else name
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
+            raise Fault(f"{name!r} cannot name a model on the kit: use letters, digits, - and _.")
+        there = {m["name"]: m["sha256"] for m in self.info()["models"]}
+        if there.get(name) == model.sha256:
+            try:
+                return self.load(name)
+            except Fault:
+                pass  # its bytes on the flash may be damaged: send them again
+        self._send(data, name, progress)
+        report = self._load(name, new=True)
+        self._stream.ask(link.ACTIVATE, 3, name=name)
+        return report
+
+    def _send(self, data: bytes, name: str, progress: Progress | None) -> None:
+        work = 3 + len(data) / 50_000  # the board reads back what it has
+        put = self._stream.ask(link.PUT, work, name=name, size=len(data), fresh=False)
+        if put["at"] > len(data) or put["crc"] != zlib.crc32(data[: put["at"]]):
+            put = self._stream.ask(link.PUT, work, name=name, size=len(data), fresh=True)
+        if progress:
+            progress(put["at"], len(data))
+        self._stream.send(data, put["at"], progress)
+        self._stream.ask(link.END, work, crc=zlib.crc32(data))
+
+    def load(self, name: str) -> dict:
+        """Load and verify the active model of this name, so that `run` runs it.
+
+        Returns sha256, vectors (how many agreed), us (latency of one run), and the board's RAM for
+        it in bytes: peak (load and a run, with the garbage they leave) and kept.
+        """
+        return self._load(name, new=False)
+
+    def _load(self, name: str, new: bool) -> dict:
+        return self._stream.ask(link.LOAD, WORK, name=name, new=new)
+
+    def run(self, data: bytes) -> tuple[bytes, int]:
+        """One inference: the input's bytes -> (the output's bytes, latency in microseconds)."""
+        most = link.PAYLOAD - 4
+        answer = b""
+        for at in range(0, len(data), most):
+            part = struct.pack("<I", at) + data[at : at + most]
+            answer = self._stream.request(link.RUN, part, WORK)
+        if not answer:
+            raise Fault(f"The model takes more than the {len(data)} bytes of input that it got.")
+        return answer[4:], struct.unpack_from("<I", answer)[0]
+
+    def delete(self, name: str) -> None:
+        """Remove the model of this name from the kit's flash."""
+        self._stream.ask(link.DELETE, 3, name=name)
+
+    def close(self) -> None:
+        """Leave the agent, so that the kit's REPL is usable. Never raises: the kit may be gone."""
+        try:
+            self._stream.request(link.BYE)
+            self._repl.exec_end()
+        except Fault:
+            pass
+        self._repl.close()
+
+
+def connect(kit: Kit, progress: Progress | None = None) -> Device:
+    """Enter the kit, refresh our files on it if they differ, and start the agent.
+
+    progress: called with (bytes done, bytes in all) if files are sent. Raises Usage if there is no
+    such port; Fault if it is no MicroPython of 1.23 or later, or if its flash has no room.
+    """
+    repl = Repl(kit.port, kit.patience, goodbye=bytes(link.frame(link.BYE)))
+    try:
+        repl.enter()
+        python, version, mpy, platform, mark = ast.literal_eval(repl.exec(PROBE).decode().strip())
+        _refuse(kit, python, version)
+        ours = payload.build(mpy)
+        if mark != ours.sha256:
+            _install(repl, ours, progress)
+        # Only where the line holds us up may more than one chunk be under way.
+        device = Device(kit, repl, window=4 if platform in ("rp2", "linux", "darwin") else 1)
+        device.start()
+        return device
+    except BaseException:
+        repl.close()
+        raise
+
+
+def _refuse(kit: Kit, python: str, version: tuple[int, ...]) -> None:
+    has = f"{python} {'.'.join(map(str, version))}"
+    if python != "micropython" or version[:2] < OLDEST:
+        raise Fault(
+            f"The board on {kit.port} has {has} and TinyTorch needs MicroPython "
+            f"{'.'.join(map(str, OLDEST))} or later: see https://micropython.org/download."
+        )
+
+
+def _install(repl: Repl, ours: payload.Payload, progress: Progress | None) -> None:
+    """Write the payload to the board's flash, read it back, and mark it as complete."""
+    total, done = sum(len(data) for _, data in ours.files), 0
+    try:
+        repl.exec(UNPACK + f"clear({payload.MARK!r})")
+        for path, data in ours.files:
+            code = f"clear({path!r})\n"
+            for at in range(0, max(len(data), 1), PIECE):
+                piece = data[at : at + PIECE]
+                code += f"put({path!r},{base64.b64encode(piece)!r})"
+                repl.exec(code)
+                code = ""
+                done += len(piece)
+                if progress:
+                    progress(done, total)
+        paths = [path for path, _ in ours.files]
+        found = repl.exec(MEASURE.replace("PATHS", repr(paths))).decode().strip()
+        if found != ours.sha256:
+            raise Fault(
+                f"Our files arrived damaged on the kit on {repl.port}: check the cable, try again."
+            )
+        repl.exec(f"with open({payload.MARK!r}, 'w') as f: f.write({ours.sha256!r})")
+    except DeviceError as error:
+        if "ENOSPC" not in error.traceback and "OSError: 28" not in error.traceback:
+            raise
+        raise Fault(
+            f"The flash of the kit on {repl.port} has no room for our {total} bytes: delete files "
+            "from it."
+        ) from None
