@@ -1,0 +1,228 @@
+"""Every operation against a naive model in big integers, from TensorFlow Lite's int8 specification.
+
+The model works on nested lists and on the specification's own terms (offsets, padding, multiplier
+and shift); it shares only the record's layout with the code under test.
+"""
+
+import struct
+
+from tinytorch_core import qops
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, FIELDS, MAX_POOL, RECORD
+
+CASES = 200
+
+
+class Random:
+    """The same small numbers under every interpreter."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def __call__(self, low, high):
+        """An integer from low to high, both included."""
+        self.state = (self.state * 6364136223846793005 + 1442695040888963407) & ((1 << 64) - 1)
+        return low + (self.state >> 33) % (high - low + 1)
+
+    def int8s(self, n):
+        """Random ones, or all at one extreme, where the sums are largest."""
+        if self(0, 4) == 0:
+            return [(-128, 127)[self(0, 1)]] * n
+        return [self(-128, 127) for _ in range(n)]
+
+    def weights(self, n):
+        return [max(w, -127) for w in self.int8s(n)]
+
+    def rows(self, n):
+        """(bias, multiplier, shift) of n channels."""
+        bits = self(1, 20)
+        return [
+            (self(-(1 << bits), 1 << bits), self(1 << 30, (1 << 31) - 1), self(-18, 1))
+            for _ in range(n)
+        ]
+
+
+def requantized(acc, multiplier, shift):
+    """MultiplyByQuantizedMultiplier as two roundings of exact fractions."""
+    doubled = (2 * acc * multiplier << max(shift, 0)) // (1 << 31)
+    high = (doubled + 1) // 2  # to the nearest, halves up
+    twice = 2 * abs(high) >> max(-shift, 0)
+    return (twice + 1) // 2 * (-1 if high < 0 else 1)  # halves away from zero
+
+
+def saturated(y, f):
+    return min(max(y, f["low"]), f["high"])
+
+
+def image(values, h, w, c):
+    """Flat values as image[row][column][channel]."""
+    return [[values[(i * w + j) * c : (i * w + j + 1) * c] for j in range(w)] for i in range(h)]
+
+
+def window(x, f, i, j):
+    """(kernel row, kernel column, pixel) under the kernel at output (i, j), padding left out."""
+    found = []
+    for a in range(f["kernel_h"]):
+        for b in range(f["kernel_w"]):
+            row = i * f["stride_h"] + a - f["pad_h"]
+            column = j * f["stride_w"] + b - f["pad_w"]
+            if row in range(f["in_h"]) and column in range(f["in_w"]):
+                found.append((a, b, x[row][column]))
+    return found
+
+
+def expected(f, x, x2, w, rows):
+    """The output bytes, channels last, of the operation with fields f."""
+    kind, zero = f["kind"], f["x_zero"]
+    if kind == ADD:
+        (a_offset, a_m, a_s), (b_offset, b_m, b_s), (y_offset, y_m, y_s) = rows
+        y = []
+        for a, b in zip(x, x2):
+            total = requantized((a + a_offset) * (1 << 20), a_m, a_s)
+            total += requantized((b + b_offset) * (1 << 20), b_m, b_s)
+            y.append(saturated(requantized(total, y_m, y_s) + y_offset, f))
+        return y
+    y = []
+    pixels = image(x, f["in_h"], f["in_w"], f["in_c"])
+    for i in range(f["out_h"]):
+        for j in range(f["out_w"]):
+            taps = window(pixels, f, i, j)
+            for o in range(f["out_c"]):
+                if kind == MAX_POOL:
+                    y.append(saturated(max([p[o] for _, _, p in taps]), f))
+                    continue
+                if kind == AVG_POOL:
+                    total, n = sum([p[o] for _, _, p in taps]), len(taps)
+                    mean = (2 * abs(total) + n) // (2 * n)  # halves away from zero
+                    y.append(saturated(mean if total > 0 else -mean, f))
+                    continue
+                acc, multiplier, shift = rows[o]
+                for a, b, pixel in taps:
+                    tap = a * f["kernel_w"] + b
+                    if kind == DEPTHWISE:
+                        filters = f["out_c"] // f["in_c"]
+                        acc += (pixel[o // filters] - zero) * w[tap * f["out_c"] + o]
+                    else:
+                        taps_a_filter = f["kernel_h"] * f["kernel_w"]
+                        for c in range(f["in_c"]):
+                            k = w[(o * taps_a_filter + tap) * f["in_c"] + c]
+                            acc += (pixel[c] - zero) * k
+                y.append(saturated(requantized(acc, multiplier, shift) + f["y_zero"], f))
+    return y
+
+
+def unsigned(values):
+    return bytes([v & 255 for v in values])
+
+
+def run(f, x, x2, w, rows):
+    """The kernel's output bytes; every byte of the arena that is not its output must stay."""
+    f["x"], f["x2"], f["y"] = 8, 8 + len(x) + 3, 8 + len(x) + 3 + len(x2) + 5
+    f["table"] = struct.calcsize(RECORD)
+    f["weight"] = f["table"] + 12 * len(rows)
+    program = struct.pack(RECORD, *[f.get(name, 0) for name in FIELDS])
+    for row in rows:
+        program += struct.pack("<iii", *row)
+    program += unsigned(w)
+    n = f["out_h"] * f["out_w"] * f["out_c"]
+    arena = bytearray([0x5A] * (f["y"] + n + 8))
+    arena[f["x"] : f["x"] + len(x)] = unsigned(x)
+    arena[f["x2"] : f["x2"] + len(x2)] = unsigned(x2)
+    before = bytes(arena)
+    qops.KERNELS[f["kind"]](arena, program, 0)
+    end = f["y"] + n
+    assert arena[: f["y"]] == before[: f["y"]] and arena[end:] == before[end:]
+    return bytes(arena[f["y"] : end])
+
+
+def geometry(r, side, kernel):
+    """Input, kernel, stride, padding and output along one axis, every window meeting the image."""
+    n, k, s = r(1, side), r(1, kernel), r(1, 3)
+    pad = r(0, k - 1)
+    return n, k, s, pad, r(1, (n - 1 + pad) // s + 1)
+
+
+def check(kind, seed, **fixed):
+    r = Random(seed)
+    f = {"kind": kind, "x_zero": r.int8s(1)[0], "y_zero": r.int8s(1)[0], "in_c": r(1, 4)}
+    f["low"], f["high"] = sorted([r(-128, 127), r(-128, 127)]) if r(0, 2) == 0 else (-128, 127)
+    for axis in "hw":
+        names = [name % axis for name in ("in_%s", "kernel_%s", "stride_%s", "pad_%s", "out_%s")]
+        f.update(zip(names, geometry(r, 5, 4)))
+    if kind in (CONV2D, DENSE):
+        f["out_c"] = r(1, 4)
+    else:
+        f["out_c"] = f["in_c"] * (r(1, 3) if kind == DEPTHWISE else 1)
+    if kind in (DENSE, ADD):
+        f.update({n: 1 for n in ("kernel_h", "kernel_w", "stride_h", "stride_w")}, pad_h=0, pad_w=0)
+    if kind == DENSE:
+        f.update(in_h=1, in_w=1, out_h=1, out_w=1, in_c=r(1, 50))
+    if kind == ADD:
+        f.update(out_h=f["in_h"], out_w=f["in_w"])
+    f.update(fixed)
+    taps = f["kernel_h"] * f["kernel_w"]
+    x = r.int8s(f["in_h"] * f["in_w"] * f["in_c"])
+    x2 = r.int8s(len(x)) if kind == ADD else []
+    w, rows = [], []
+    if kind in (CONV2D, DENSE):
+        w, rows = r.weights(f["out_c"] * taps * f["in_c"]), r.rows(f["out_c"])
+    elif kind == DEPTHWISE:
+        w, rows = r.weights(f["out_c"] * taps), r.rows(f["out_c"])
+    elif kind == ADD:
+        offsets = [r(-127, 128), r(-127, 128), r(-128, 127)]
+        shifts = [r(-5, 0), 0, r(-19, -14)]
+        rows = [(o, r(1 << 30, (1 << 31) - 1), s) for o, s in zip(offsets, shifts)]
+    assert run(f, x, x2, w, rows) == unsigned(expected(f, x, x2, w, rows)), (kind, seed)
+
+
+def test_conv2d():
+    for seed in range(CASES):
+        check(CONV2D, seed)
+
+
+def test_conv1d_is_conv2d_of_height_1():
+    for seed in range(CASES):
+        check(CONV2D, seed, in_h=1, kernel_h=1, stride_h=1, pad_h=0, out_h=1)
+
+
+def test_depthwise():
+    for seed in range(CASES):
+        check(DEPTHWISE, seed)
+
+
+def test_dense():
+    for seed in range(CASES):
+        check(DENSE, seed)
+
+
+def test_max_pool():
+    for seed in range(CASES):
+        check(MAX_POOL, seed)
+
+
+def test_avg_pool():
+    for seed in range(CASES):
+        check(AVG_POOL, seed)
+
+
+def test_avg_pool_rounds_halves_away_from_zero():
+    f = {"kind": AVG_POOL, "in_c": 1, "out_c": 1, "low": -128, "high": 127, "pad_h": 0, "pad_w": 0}
+    f.update({n: 1 for n in ("in_h", "kernel_h", "stride_h", "stride_w", "out_h", "out_w")})
+    for x, y in (([1, 2], 2), ([-1, -2], -2), ([0, 1], 1), ([0, -1], -1), ([1, 0, 0], 0)):
+        assert run(dict(f, in_w=len(x), kernel_w=len(x)), x, [], [], []) == unsigned([y])
+
+
+def test_add():
+    for seed in range(CASES):
+        check(ADD, seed)
+
+
+def test_dot_products_at_the_largest_sums():
+    # 127 * 255 a tap: the accumulator of a wide layer at both ends of its range.
+    for sign in (1, -1):
+        for multiplier in (1 << 30, (1 << 31) - 1):
+            for shift in (-31, -20, -8, 0):
+                f = {"kind": DENSE, "in_c": 4000, "out_c": 1, "x_zero": -128, "y_zero": 0}
+                f.update({n: 1 for n in ("in_h", "in_w", "kernel_h", "kernel_w", "out_h", "out_w")})
+                f.update(stride_h=1, stride_w=1, pad_h=0, pad_w=0, low=-128, high=127)
+                x, w, rows = [127] * 4000, [127 * sign] * 4000, [(5, multiplier, shift)]
+                assert run(f, x, [], w, rows) == unsigned(expected(f, x, [], w, rows))
