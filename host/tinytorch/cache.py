@@ -1,0 +1,61 @@
+"""Files from their official places: fetched once, checked, resumed where a transfer broke off."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """$TINYTORCH_HOME/cache if it is set, else the user's own cache folder."""
+    home = os.environ.get("TINYTORCH_HOME")
+    return Path(home) / "cache" if home else platformdirs.user_cache_path("tinytorch")
+
+
+def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
+    """The file `name` in the cache, downloaded from `url` unless it is there with this SHA-256.
+
+    Raises OSError if it cannot be had, or if what came has another checksum.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    folder = cache_folder()
+
+    def resume(url: str, target: str, _: Any) -> None:
+        _resume(url, folder / f"{name}.part", progress)
+        shutil.move(folder / f"{name}.part", target)
+
+    try:
+        path = pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=resume)
+    except ValueError as e:
+        raise OSError(f"What {url} sent is not the file that was expected: try again.") from e
+    return Path(path)
+
+
+def _resume(url: str, part: Path, progress: bool) -> None:
+    """Download `url` to `part`, from where an earlier attempt stopped if the server can."""
+    import requests
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=(5, 30)) as answer:
+        if answer.status_code == 416:  # Nothing is missing any more; the checksum judges it.
+            return
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            have = 0
+        total = have + int(answer.headers["Content-Length"])
+        with (
+            part.open("r+b" if have else "wb") as f,
+            tqdm(
+                desc=f"fetching {part.stem}", total=total, initial=have,
+                unit="B", unit_scale=True, leave=False, disable=not progress,
+            ) as bar,
+        ):  # fmt: skip
+            f.seek(have)
+            for block in answer.iter_content(1 << 16):
+                bar.update(f.write(block))

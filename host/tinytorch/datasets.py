@@ -1,0 +1,85 @@
+"""Data sets by name, and where they come from."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from tinytorch.cache import fetch
+from tinytorch.recordings import Recordings, read
+from tinytorch.simulator import simulate
+
+# TensorFlow Lite Micro's training data for the SparkFun Edge, in the bucket behind
+# download.tensorflow.org.
+MAGIC_WAND_URL = (
+    "https://storage.googleapis.com/download.tensorflow.org/models/tflite/magic_wand/data.tar.gz"
+)
+MAGIC_WAND_SHA256 = "f1363203508484c50101e4a9d4096d29bd336a7b581cefe0382d3e0cfb1026bc"
+MAGIC_WAND_CLASSES = ["negative", "ring", "slope", "wing"]
+# No split shares a person; everybody else is for training.
+MAGIC_WAND_SPLITS = {
+    "xunkai": "val", "neg_2": "val",
+    "liucx": "test", "lsj": "test", "neg_4": "test",
+}  # fmt: skip
+
+
+def load(path: "str | Path | None" = None, seed: int = 0, progress: bool = True) -> Recordings:
+    """Recordings from a file; without one the magic-wand set; without that simulated strokes.
+
+    The result's `source` says which. Raises ValueError or FileNotFoundError for a bad file.
+    """
+    if path is not None:
+        return read(path)
+    try:
+        return magic_wand(progress)
+    except OSError:
+        simulated = simulate(seed)
+        source = f"{simulated.source} The magic-wand recordings could not be fetched."
+        return Recordings(**{**vars(simulated), "source": source})
+
+
+def magic_wand(progress: bool = True) -> Recordings:
+    """The magic-wand recordings, from the cache or their official place.
+
+    Three axes in milli-g at 25 Hz; gestures are recordings of their own, other movements mostly
+    long streams. Raises OSError if they are in neither place.
+    """
+    archive = fetch(MAGIC_WAND_URL, MAGIC_WAND_SHA256, "magic_wand.tar.gz", progress)
+    signals, labels, subjects = [], [], []
+    with tarfile.open(archive) as tar:
+        for member in sorted(tar.getmembers(), key=lambda m: m.name):
+            path = Path(member.name)
+            kind = path.parent.name
+            # Beside every file stands a hidden one of macOS.
+            if kind not in MAGIC_WAND_CLASSES or path.suffix != ".txt" or path.name[0] == ".":
+                continue
+            file = tar.extractfile(member)
+            assert file is not None  # a member with this name is a file
+            name = path.stem.removeprefix(f"output_{kind}_")
+            for signal in _takes(file.read().decode()):
+                signals.append(signal)
+                labels.append(MAGIC_WAND_CLASSES.index(kind))
+                subjects.append(name if kind != "negative" else f"neg_{name}")
+    return Recordings(
+        signals=signals,
+        labels=np.array(labels, np.int64),
+        splits=np.array([MAGIC_WAND_SPLITS.get(s, "train") for s in subjects]),
+        classes=list(MAGIC_WAND_CLASSES),
+        rate=25.0,
+        source="The magic-wand recordings of TensorFlow Lite Micro.",
+        subjects=np.array(subjects),
+    )
+
+
+def _takes(text: str) -> list[np.ndarray]:
+    """The recordings in a file: lines of three numbers, parted by lines of -,-,-."""
+    takes: list[list[list[float]]] = [[]]
+    for line in text.splitlines():
+        fields = line.split(",")
+        if len(fields) != 3:
+            continue
+        if fields[2].strip() == "-":
+            takes.append([])
+        else:
+            takes[-1].append([float(field) for field in fields])
+    return [np.rint(take).astype(np.int16) for take in takes if take]

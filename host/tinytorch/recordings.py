@@ -1,0 +1,219 @@
+"""Labelled recordings of a sensor, and the file layout in which they are exchanged.
+
+The layout is an .npz with
+    data         int16 (N, T, C), or (sum of T, C) beside `offsets` where lengths differ
+    offsets      (N + 1,) first row of each recording, and the end
+    label        (N,) index into `classes`
+    split        (N,) names such as train, val, test
+    sample_rate  Hz
+    classes      names
+    subject      (N,) who made the recording; optional
+"""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEYS = ("data", "label", "split", "sample_rate", "classes")
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """N recordings of C channels.
+
+    signals: (T, C) int16 each; labels: (N,) index into `classes`; splits: (N,) names;
+    rate: samples a second; source: a sentence for people; simulated: whether no sensor was used;
+    subjects: (N,) who made them.
+    """
+
+    signals: list[NDArray[np.int16]]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    classes: list[str]
+    rate: float
+    source: str
+    simulated: bool = False
+    subjects: "NDArray[np.str_] | None" = None
+
+    @property
+    def channels(self) -> int:
+        return self.signals[0].shape[1]
+
+    @property
+    def split_names(self) -> list[str]:
+        """The splits that exist, in the order of the recordings."""
+        return list(dict.fromkeys(self.splits.tolist()))
+
+    def members(self, split: str) -> NDArray[np.int64]:
+        """The numbers of a split's recordings. Raises ValueError for a split that is not there."""
+        members = np.flatnonzero(self.splits == split)
+        if not len(members):
+            raise ValueError(
+                f"There are no recordings in the split '{split}': "
+                f"these splits exist: {', '.join(self.split_names)}."
+            )
+        return members
+
+    @property
+    def test_split(self) -> str:
+        """The split to judge by: test if there is one, else the last that is not for training."""
+        names = self.split_names
+        if "test" in names:
+            return "test"
+        return next((n for n in reversed(names) if n not in ("train", "val")), names[-1])
+
+    def windows(
+        self, split: str, window: int, hop: int | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Windows (N, window, C) of a split, and their labels.
+
+        A recording longer than two windows is a stream, cut into consecutive windows (every `hop`
+        samples, if given); any other gives its middle, a short one with its edge samples repeated.
+        """
+        windows, labels = [], []
+        for i in self.members(split):
+            signal = self.signals[i]
+            length = len(signal)
+            if length > 2 * window:
+                starts = range(0, length - window + 1, hop or window)
+            else:
+                starts = range((length - window) // 2, (length - window) // 2 + 1)
+            for start in starts:
+                at = np.clip(np.arange(start, start + window), 0, length - 1)
+                windows.append(signal[at])
+                labels.append(self.labels[i])
+        return np.stack(windows), np.array(labels, np.int64)
+
+    def with_validation(self, seed: int = 0, share: float = 0.15) -> "Recordings":
+        """Itself, or where there is no split `val`, with a share of every class of `train` in it.
+
+        Raises ValueError if there is nothing to train on.
+        """
+        train = self.members("train")
+        if "val" in self.split_names:
+            return self
+        rng = np.random.default_rng(seed)
+        splits = self.splits.astype(object)
+        for label in np.unique(self.labels[train]):
+            members = rng.permutation(train[self.labels[train] == label])
+            splits[members[: int(len(members) * share + 0.5)]] = "val"
+        if "val" not in splits:
+            raise ValueError("There are too few recordings in 'train' to set some apart: add more.")
+        return replace(self, splits=splits.astype(str))
+
+    def for_model(self, features: "dict[str, Any] | None", labels: Sequence[str]) -> "Recordings":
+        """Itself with the labels numbered as a model does.
+
+        Raises ValueError if the model was made for another sensor or for other classes.
+        """
+        if not features or features.get("kind") != "motion":
+            raise ValueError("The model was not made for motion recordings: use another model.")
+        wanted = (features["channels"], features["rate"])
+        if self.channels != wanted[0] or abs(self.rate / wanted[1] - 1) > 0.01:
+            raise ValueError(
+                f"The recordings have {self.channels} channels at {self.rate:g} Hz and the model "
+                f"wants {wanted[0]} at {wanted[1]:g} Hz: use recordings of the model's own sensor."
+            )
+        unknown = [name for name in self.classes if name not in labels]
+        if unknown:
+            raise ValueError(
+                f"The recordings have the class '{unknown[0]}', which the model does not know: "
+                f"it knows {', '.join(labels)}."
+            )
+        number = np.array([list(labels).index(name) for name in self.classes], np.int64)
+        return replace(self, labels=number[self.labels], classes=list(labels))
+
+
+def read(path: "str | Path") -> Recordings:
+    """The recordings of a file in this module's layout.
+
+    Raises ValueError with one sentence for anything else, FileNotFoundError if there is none.
+    """
+    path = Path(path)
+
+    def check(ok: Any, what: str) -> None:
+        if not ok:
+            raise ValueError(f"The data file {path.name} {what}.")
+
+    arrays = _arrays(path)
+    missing = [key for key in KEYS if key not in arrays]
+    check(not missing, f"has no {' and no '.join(missing)}: write it in TinyTorch's npz layout")
+    data, label, split = arrays["data"], arrays["label"], arrays["split"]
+    classes, rate = arrays["classes"], arrays["sample_rate"]
+
+    check(data.dtype.kind in "iuf", f"has data of type {data.dtype}: write int16 samples")
+    check(data.size, "has no samples in it: record some")
+    if "offsets" in arrays:
+        check(data.ndim == 2, f"has data with {data.ndim} axes beside offsets: write (rows, C)")
+        offsets = arrays["offsets"]
+        check(
+            offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets) > 1
+            and offsets[0] == 0 and offsets[-1] == len(data) and np.all(offsets[1:] > offsets[:-1]),
+            f"has broken offsets: they must rise from 0 to {len(data)}, the number of rows",
+        )  # fmt: skip
+        offsets = offsets.astype(np.int64)
+    else:
+        check(data.ndim == 3, f"has data with {data.ndim} axes and no offsets: write (N, T, C)")
+        offsets = np.arange(len(data) + 1) * data.shape[1]
+        data = data.reshape(-1, data.shape[2])
+
+    count = len(offsets) - 1
+    for key, array in (("label", label), ("split", split)):
+        check(array.shape == (count,), f"needs one {key} for each of its {count} recordings")
+    check(classes.ndim == 1 and len(classes) > 1, "needs a list of at least two classes")
+    names = [str(name) for name in classes]
+    check(len(set(names)) == len(names), "names a class twice: give every class its own name")
+    check(label.dtype.kind in "iu", f"has labels of type {label.dtype}: write whole numbers")
+    check(
+        label.min() >= 0 and label.max() < len(names),
+        f"has labels from {label.min()} to {label.max()}: "
+        f"with {len(names)} classes they must lie from 0 to {len(names) - 1}",
+    )
+    check(split.dtype.kind in "US", "has a split that is not text: write names such as train")
+    check(
+        rate.size == 1 and rate.dtype.kind in "iuf" and np.isfinite(rate).all() and rate.min() > 0,
+        "has a sample_rate that is no positive number: write it in Hz",
+    )
+    if data.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(data).all(1))
+        number = np.searchsorted(offsets, bad[0], "right") - 1 if len(bad) else 0
+        check(not len(bad), f"has NaN or infinity in recording {number}: repair it or leave it out")
+        data = np.rint(data)
+    check(
+        data.min() >= -32768 and data.max() <= 32767,
+        "has samples that do not fit in int16: write milli-g and 0.1 degrees a second",
+    )
+    check(np.any(data), "has nothing but zeros in it: write milli-g and 0.1 degrees a second")
+    data = data.astype(np.int16)
+    return Recordings(
+        signals=[data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)],
+        labels=label.astype(np.int64),
+        splits=split.astype(str),
+        classes=names,
+        rate=float(rate.reshape(())),
+        source=f"Recordings from {path.name}.",
+        subjects=arrays["subject"].astype(str) if "subject" in arrays else None,
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.exists():
+        raise FileNotFoundError(f"There is no data file {path}.")
+    try:
+        with path.open("rb") as f:
+            loaded = np.load(f, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ValueError("a single array")
+            wanted = (*KEYS, "offsets", "subject")
+            return {key: loaded[key] for key in wanted if key in loaded}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise ValueError(
+            f"The data file {path.name} cannot be read as recordings: "
+            "it is damaged, or not an .npz in TinyTorch's layout."
+        ) from e
