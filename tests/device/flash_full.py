@@ -1,4 +1,4 @@
-# ruff: noqa: PTH
+# ruff: noqa: PTH107, PTH123, PTH208
 """Runs in MicroPython: the flash fills up under a transfer, and nothing is lost."""
 
 import binascii

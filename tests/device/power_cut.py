@@ -1,4 +1,4 @@
-# ruff: noqa: PTH, UP031
+# ruff: noqa: PTH123, PTH208, UP031
 """Runs in MicroPython: cut the power at every flash operation of receiving a model.
 
 The flash stops working at the cut, with the last operation done by half or not at all. Prints how
