@@ -6,7 +6,7 @@ from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet
 from tinytorch.runtime import Model
-from tinytorch_core import model, qops
+from tinytorch_core import qops
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 from tinytorch_core.quant import quantize_multiplier
 
@@ -21,8 +21,10 @@ class Reference(Model):
 
     kernels = qops.KERNELS
 
-    def _allocate(self) -> None:
-        model.Model._allocate(self)
+    def run(self) -> None:
+        arena = self._view
+        for kernel, at in self._steps:
+            kernel(arena, self._program, at)
 
     def run_batch(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         rows = []

@@ -70,3 +70,15 @@ def plan(net: QuantizedNet) -> Plan:
         [b.at for b in scratch],
         align(max(b.at + b.size for b in placed), 4),
     )
+
+
+def ram(model: Model, word: int) -> int:
+    """Bytes of heap, at the peak, that a kit needs to load a model and run it.
+
+    word: bytes of the kit's machine word, 4 on a board and 8 on the virtual kit. The program and
+    the arena are taken once each; the rest are Python objects, measured on MicroPython 1.24 (RP2040)
+    and 1.29 (unix).
+    """
+    blocks = align(model.program_bytes, 4 * word) + align(model.arena_bytes, 4 * word)
+    base, each_operation, each_meta_byte = OBJECTS[word]
+    return blocks + base + each_operation * len(model.operations) + int(each_meta_byte * model.meta_bytes)

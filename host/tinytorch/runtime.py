@@ -25,14 +25,11 @@ class Model(model.Model):
     def __init__(self, path: "str | os.PathLike[str] | bytes"):
         self.data = path if isinstance(path, bytes) else Path(path).read_bytes()
         super().__init__(path)
+        # `input` and `output` go on viewing the same bytes; the kernels want (batch, bytes).
+        self._arena = np.frombuffer(self._arena, np.int8).reshape(1, -1)
 
     def _open(self) -> io.BytesIO:
         return io.BytesIO(self.data)
-
-    def _allocate(self) -> None:
-        super()._allocate()
-        # `input` and `output` go on viewing the same bytes; the kernels want (batch, bytes).
-        self._arena = np.frombuffer(self._arena, np.int8).reshape(1, -1)
 
     def quantize(self, x: NDArray[np.floating]) -> NDArray[np.int8]:
         """Real inputs, any shape, as the int8 values that the network takes."""
@@ -51,15 +48,15 @@ class Model(model.Model):
                 f"and got {x.dtype} of shape {x.shape}."
             )
         outputs = [self._run_arenas(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
-        flat = np.concatenate(outputs) if outputs else np.zeros((0, self._output_bytes), np.int8)
-        return flat.reshape(-1, *self.output_shape)
+        return np.concatenate(outputs) if outputs else np.zeros((0, *self.output_shape), np.int8)
 
     def _run_arenas(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         arenas = np.zeros((len(x), self.arena_bytes), np.int8)
-        arenas[:, self._input_at : self._input_at + self._input_bytes] = x.reshape(len(x), -1)
+        arenas[:, self._input_at : self._input_at + len(self.input)] = x.reshape(len(x), -1)
         for kernel, at in self._steps:
             kernel(arenas, self._program, at)
-        return arenas[:, self._output_at : self._output_at + self._output_bytes]
+        y = arenas[:, self._output_at : self._output_at + len(self.output)]
+        return y.reshape(-1, *self.output_shape)
 
     def predict_batch(self, x: NDArray) -> NDArray[np.int64]:
         """The index of each sample's best class, (N,); x is int8, or real and quantized here."""

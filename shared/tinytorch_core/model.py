@@ -53,8 +53,9 @@ class Op:
             setattr(self, name, value)
 
 
-def _check(ok, what):
+def _check(ok, what, number=""):
     if not ok:
+        what = "%s %s" % (what, number) if number != "" else what
         raise ValueError(
             "The model file is damaged (%s): send it again, or export it again." % what
         )
@@ -66,7 +67,7 @@ def check(program, count, arena_bytes):
     for i in range(count):
         f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
         kind, rows = f[0], f[9]
-        _check(CONV2D <= kind <= ADD and min(f) >= -128 and min(f[4:14]) > 0, "operation %d" % i)
+        _check(CONV2D <= kind <= ADD and min(f) >= -128 and min(f[4:14]) > 0, "operation", i)
         taps = f[10] * f[11]
         weight = scratch = 0
         if kind == CONV2D:
@@ -77,7 +78,7 @@ def check(program, count, arena_bytes):
             scratch = 4 * f[6]
         elif kind == DEPTHWISE:
             weight = rows * taps
-            _check(rows % f[6] == 0, "channels of operation %d" % i)
+            _check(rows % f[6] == 0, "channels of operation", i)
         elif kind == ADD:
             rows = 3
         else:
@@ -93,14 +94,14 @@ def check(program, count, arena_bytes):
             and f[20] % 4 == 0
             and f[20] + 12 * rows <= len(program)
             and f[21] + weight <= len(program),
-            "bounds of operation %d" % i,
+            "bounds of operation", i,
         )
         # The last window starts inside the padded input, so every window meets the image.
         for d in range(2):
             last = (f[7 + d] - 1) * f[12 + d] - f[14 + d]
             _check(
                 kind in (DENSE, ADD) or (0 <= f[14 + d] < f[10 + d] and last < f[4 + d]),
-                "window of operation %d" % i,
+                "window of operation", i,
             )
 
 
@@ -128,7 +129,7 @@ class Model:
         raw = f.read(HEADER_BYTES)
         if raw[:4] != MAGIC:
             raise ValueError("This is not a TinyTorch model file: make one with 'tito quantize'.")
-        _check(len(raw) == HEADER_BYTES, "header cut short")
+        _check(len(raw) == HEADER_BYTES, "cut short")
         (_, version, header_bytes, file_bytes, crc, program_at, program_bytes, meta_at, meta_bytes,
          self._vectors_at, self.vectors, self.arena_bytes, count, input_at, input_bytes,
          output_at, output_bytes) = struct.unpack(HEADER, raw)  # fmt: skip
@@ -137,28 +138,36 @@ class Model:
                 "The model has format %d and this TinyTorch reads up to %d: update TinyTorch here, "
                 "or export the model with the older one." % (version, VERSION)
             )
-        _check(header_bytes == HEADER_BYTES, "header")
-        end = file_bytes - 32
+        pairs = self.vectors * (input_bytes + output_bytes)
         _check(
-            program_at >= HEADER_BYTES
-            and program_at + program_bytes <= end
-            and meta_at + meta_bytes <= end
-            and self._vectors_at + self.vectors * (input_bytes + output_bytes) <= end
+            header_bytes == program_at == HEADER_BYTES
+            and meta_at == program_at + program_bytes
+            and self._vectors_at == meta_at + meta_bytes
+            and file_bytes == self._vectors_at + pairs + 32
             and input_at + input_bytes <= self.arena_bytes
             and output_at + output_bytes <= self.arena_bytes,
             "header",
         )
-        self._crc(f, crc, end)
-        self.sha256 = binascii.hexlify(f.read(32)).decode()
-        _check(len(self.sha256) == 64 and not f.read(1), "length")
-
+        # The sizes are checked before anything is allocated, the checksum before anything is used.
+        _check(f.seek(0, 2) == file_bytes, "length")
+        f.seek(HEADER_BYTES)
         self.program_bytes = program_bytes
         self._program = bytearray(program_bytes)
-        f.seek(program_at)
         f.readinto(self._program)
+        meta = f.read(meta_bytes)
+        self._arena = bytearray(self.arena_bytes)
+        self._view = view = memoryview(self._arena)
+        self.input = view[input_at : input_at + input_bytes]
+        self.output = view[output_at : output_at + output_bytes]
+        self._input_at, self._output_at = input_at, output_at
+        found = binascii.crc32(meta, binascii.crc32(self._program, binascii.crc32(raw[CRC_FROM:])))
+        for part in self._pieces(f, pairs):
+            found = binascii.crc32(part, found)
+        _check(found == crc, "checksum")
+        self.sha256 = binascii.hexlify(f.read(32)).decode()
         check(self._program, count, self.arena_bytes)
-        f.seek(meta_at)
-        meta = json.loads(f.read(meta_bytes))
+
+        meta = json.loads(meta)
         self.name = meta["name"]
         self.labels = meta["labels"]
         self.features = meta["features"]
@@ -168,31 +177,19 @@ class Model:
         self.output_shape = tuple(meta["output"]["shape"])
         self.output_scale = meta["output"]["scale"]
         self.output_zero_point = meta["output"]["zero_point"]
-        self._operations = count
-        self._input_at, self._input_bytes = input_at, input_bytes
-        self._output_at, self._output_bytes = output_at, output_bytes
-        self._allocate()
-
-    def _allocate(self):
-        self._arena = bytearray(self.arena_bytes)
-        view = memoryview(self._arena)
-        self.input = view[self._input_at : self._input_at + self._input_bytes]
-        self.output = view[self._output_at : self._output_at + self._output_bytes]
         self._steps = []
-        for at in range(0, self._operations * RECORD_BYTES, RECORD_BYTES):
+        for at in range(0, count * RECORD_BYTES, RECORD_BYTES):
             kind = struct.unpack_from("<i", self._program, at)[0]
             self._steps.append((self.kernels[kind], at))
 
-    def _crc(self, f, crc, end):
-        buffer = memoryview(bytearray(256))
-        f.seek(CRC_FROM)
-        found, left = 0, end - CRC_FROM
-        while left > 0:
-            n = f.readinto(buffer[: min(left, 256)])
-            _check(n, "file cut short")
-            found = binascii.crc32(buffer[:n], found)
-            left -= n
-        _check(found == crc, "checksum")
+    def _pieces(self, f, n):
+        """The next n bytes of the file, in pieces that lie in the arena: no buffer of their own."""
+        view = self._view
+        while n > 0:
+            got = f.readinto(view[: min(n, len(view))])
+            _check(got, "cut short")
+            yield view[:got]
+            n -= got
 
     def run(self):
         """From the bytes in `input` to the bytes in `output`; allocates nothing."""
@@ -208,7 +205,7 @@ class Model:
         view, zero, n = self.input, self.zero_point, len(self.input)
         if len(x) != n:
             raise ValueError(
-                "The model takes %d values (%s) and got %d." % (n, self.input_shape, len(x))
+                "The model takes %d values, %s, and got %d." % (n, self.input_shape, len(x))
             )
         if isinstance(x[0], float):
             for i in range(n):
@@ -238,13 +235,8 @@ class Model:
 
     def _verify(self, f):
         digest = hashlib.sha256()
-        left = self._vectors_at + self.vectors * (len(self.input) + len(self.output))
-        buffer = memoryview(bytearray(256))
-        while left > 0:
-            n = f.readinto(buffer[: min(left, 256)])
-            _check(n, "file cut short")
-            digest.update(buffer[:n])
-            left -= n
+        for part in self._pieces(f, self._vectors_at + self.vectors * (len(self.input) + len(self.output))):
+            digest.update(part)
         _check(binascii.hexlify(digest.digest()).decode() == self.sha256, "SHA-256")
         f.seek(self._vectors_at)
         expected = bytearray(len(self.output))
@@ -252,7 +244,7 @@ class Model:
             f.readinto(self.input)
             f.readinto(expected)
             self.run()
-            if bytes(self.output) != bytes(expected):
+            if self.output != expected:
                 raise ValueError(
                     "Test vector %d of model '%s' gives other bytes here than on the laptop: "
                     "do not trust this kit, and report it." % (i, self.name)

@@ -16,11 +16,15 @@ import micropython
 
 
 @micropython.viper
-def _dot(arena, program, at: int):
-    """CONV2D and DENSE: gather a window into the scratch, then one dot product a channel."""
-    p = ptr32(int(ptr8(program)) + at)
-    base = int(ptr8(arena))
-    code = int(ptr8(program))
+def _dot(d: ptr32, k: ptr8, acc: int):
+    """CONV2D and DENSE: gather a window into the scratch, then one dot product a channel.
+
+    The arguments (arena, program, at) have the names that they get in the inner loop: viper keeps
+    the first three local variables in registers.
+    """
+    base = int(d)
+    code = int(k)
+    p = ptr32(code + acc)
     y = ptr8(base + p[3])
     patch = ptr32(base + p[22])
     in_h = p[4]
@@ -33,7 +37,8 @@ def _dot(arena, program, at: int):
     length = kernel_h * kernel_w * in_c
     low = (p[18] + 128) & 255
     high = (p[19] + 128) & 255
-    top = 1 << 31
+    top = 1  # 1 << 31 as a literal would be an object on 32 bits
+    top <<= 31
     row = 0
     while row < p[7]:
         column = 0
@@ -137,7 +142,8 @@ def _depthwise(arena, program, at: int):
     y_zero = (p[17] + 128) & 255
     low = (p[18] + 128) & 255
     high = (p[19] + 128) & 255
-    top = 1 << 31
+    top = 1  # 1 << 31 as a literal would be an object on 32 bits
+    top <<= 31
     row = 0
     while row < p[7]:
         column = 0
@@ -260,7 +266,8 @@ def _add(arena, program, at: int):
     y_zero = (t[6] + 128) & 255
     low = (p[18] + 128) & 255
     high = (p[19] + 128) & 255
-    top = 1 << 31
+    top = 1  # 1 << 31 as a literal would be an object on 32 bits
+    top <<= 31
     i = 0
     while i < n:
         total = 0
