@@ -63,7 +63,7 @@ class Device:
     def __init__(self, kit: Kit, repl: Repl, window: int) -> None:
         self.kit = kit
         self._repl = repl
-        self._stream = Stream(repl, window)
+        self.stream = Stream(repl, window)
 
     def __enter__(self) -> "Device":
         return self
@@ -80,12 +80,12 @@ class Device:
         """Start the agent from the raw REPL."""
         self._repl.exec("import tinytorch.agent")
         self._repl.exec_start("tinytorch.agent.serve()")
-        self._stream.wait_ready()
+        self.stream.wait_ready()
 
     def info(self) -> dict:
         """board, micropython, platform, frequency (Hz), id, free_ram and free_flash (bytes), and
         models: a list of dicts of name, slot, sha256, bytes."""
-        return self._stream.ask(link.INFO, 3)
+        return self.stream.ask(link.INFO, 3)
 
     def put_model(
         self, data: bytes, name: str | None = None, progress: Progress | None = None
@@ -117,18 +117,18 @@ class Device:
                 pass  # its bytes on the flash may be damaged: send them again
         self._send(data, name, progress)
         report = self._load(name, new=True)
-        self._stream.ask(link.ACTIVATE, 3, name=name)
+        self.stream.ask(link.ACTIVATE, 3, name=name)
         return report
 
     def _send(self, data: bytes, name: str, progress: Progress | None) -> None:
         work = 3 + len(data) / 50_000  # the board reads back what it has
-        put = self._stream.ask(link.PUT, work, name=name, size=len(data), fresh=False)
+        put = self.stream.ask(link.PUT, work, name=name, size=len(data), fresh=False)
         if put["at"] > len(data) or put["crc"] != zlib.crc32(data[: put["at"]]):
-            put = self._stream.ask(link.PUT, work, name=name, size=len(data), fresh=True)
+            put = self.stream.ask(link.PUT, work, name=name, size=len(data), fresh=True)
         if progress:
             progress(put["at"], len(data))
-        self._stream.send(data, put["at"], progress)
-        self._stream.ask(link.END, work, crc=zlib.crc32(data))
+        self.stream.send(data, put["at"], progress)
+        self.stream.ask(link.END, work, crc=zlib.crc32(data))
 
     def load(self, name: str) -> dict:
         """Load and verify the active model of this name, so that `run` runs it.
@@ -139,7 +139,7 @@ class Device:
         return self._load(name, new=False)
 
     def _load(self, name: str, new: bool) -> dict:
-        return self._stream.ask(link.LOAD, WORK, name=name, new=new)
+        return self.stream.ask(link.LOAD, WORK, name=name, new=new)
 
     def run(self, data: bytes) -> tuple[bytes, int]:
         """One inference: the input's bytes -> (the output's bytes, latency in microseconds)."""
@@ -147,19 +147,19 @@ class Device:
         answer = b""
         for at in range(0, len(data), most):
             part = struct.pack("<I", at) + data[at : at + most]
-            answer = self._stream.request(link.RUN, part, WORK)
+            answer = self.stream.request(link.RUN, part, WORK)
         if not answer:
             raise Fault(f"The model takes more than the {len(data)} bytes of input that it got.")
         return answer[4:], struct.unpack_from("<I", answer)[0]
 
     def delete(self, name: str) -> None:
         """Remove the model of this name from the kit's flash."""
-        self._stream.ask(link.DELETE, 3, name=name)
+        self.stream.ask(link.DELETE, 3, name=name)
 
     def close(self) -> None:
         """Leave the agent, so that the kit's REPL is usable. Never raises: the kit may be gone."""
         try:
-            self._stream.request(link.BYE)
+            self.stream.request(link.BYE)
             self._repl.exec_end()
         except Fault:
             pass

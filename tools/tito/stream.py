@@ -30,7 +30,7 @@ class Stream:
     """
 
     def __init__(self, repl: Repl, window: int) -> None:
-        self._repl, self._window = repl, window
+        self._repl, self.window = repl, window
         self._reader = link.Reader(0xFFFF)
         self._seq = 0
         self._timeout = ANSWER
@@ -91,7 +91,7 @@ class Stream:
         repeated = -1  # the position from which chunks were last sent again
         silent = 0
         while acked < len(data):
-            while sent < len(data) and sent - acked < self._window * CHUNK:
+            while sent < len(data) and sent - acked < self.window * CHUNK:
                 chunk = data[sent : sent + CHUNK]
                 self._repl.write(link.frame(link.DATA, 0, struct.pack("<I", sent) + chunk))
                 sent += len(chunk)
