@@ -4,7 +4,8 @@ import sys
 
 
 def describe():
-    """dict: board (its own name), micropython (version), platform, frequency (Hz), id (hex)."""
+    """dict: board (its own name), micropython (version), platform, word (bytes), frequency (Hz),
+    id (hex)."""
     import binascii
 
     import machine
@@ -15,6 +16,7 @@ def describe():
         "board": about._machine,
         "micropython": "%d.%d.%d" % about.version[:3],
         "platform": sys.platform,
+        "word": 8 if sys.maxsize >> 31 else 4,
         # Some ports give a tuple, the core's first.
         "frequency": frequency if isinstance(frequency, int) else frequency[0],
         "id": binascii.hexlify(machine.unique_id()).decode(),

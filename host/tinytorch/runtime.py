@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,16 @@ class Model(model.Model):
 
     def _open(self) -> io.BytesIO:
         return io.BytesIO(self.data)
+
+    @property
+    def operations(self) -> list[model.Op]:
+        """The operation records, in the order in which they run."""
+        return [model.Op(self._program, at) for _, at in self._steps]
+
+    @property
+    def meta_bytes(self) -> int:
+        """Length of the file's JSON."""
+        return struct.unpack_from(model.HEADER, self.data)[8]
 
     def quantize(self, x: NDArray[np.floating]) -> NDArray[np.int8]:
         """Real inputs, any shape, as the int8 values that the network takes."""
