@@ -1,0 +1,126 @@
+"""Shapes: what an operation makes of its inputs' shapes, and the errors where they do not fit.
+
+A shape is a tuple of ints. `operation` names the caller in the errors, which are ValueErrors.
+"""
+
+
+def size(shape):
+    """The number of elements."""
+    n = 1
+    for length in shape:
+        n *= length
+    return n
+
+
+def strides(shape):
+    """How far apart neighbours lie in each dimension of a row-major array."""
+    steps: list = []
+    step = 1
+    for length in reversed(shape):
+        steps.insert(0, step)
+        step *= length
+    return tuple(steps)
+
+
+def spread(value, count):
+    """An int or a sequence as `count` numbers, one for each spatial dimension."""
+    numbers = (value,) * count if isinstance(value, int) else tuple(value)
+    if len(numbers) != count:
+        raise ValueError(f"{numbers} has {len(numbers)} numbers where {count} are needed.")
+    return numbers
+
+
+def broadcast(operation, a, b):
+    """The shape of an element-wise operation: aligned at the end, a length of 1 stretches."""
+    ndim = max(len(a), len(b))
+    result = []
+    for m, n in zip((1,) * (ndim - len(a)) + tuple(a), (1,) * (ndim - len(b)) + tuple(b)):
+        if m != n and m != 1 and n != 1:
+            raise ValueError(f"{operation}: shapes {tuple(a)} and {tuple(b)} do not broadcast.")
+        result.append(n if m == 1 else m)
+    return tuple(result)
+
+
+def axis(operation, dim, ndim):
+    """A dimension counted from the front."""
+    if not -ndim <= dim < ndim:
+        raise ValueError(f"{operation}: there is no dimension {dim} among {ndim}.")
+    return dim % ndim
+
+
+def axes(operation, dim, ndim):
+    """The dimensions to reduce, in order: all of them for None."""
+    if dim is None:
+        return tuple(range(ndim))
+    dims = (dim,) if isinstance(dim, int) else dim
+    return tuple(sorted([axis(operation, d, ndim) for d in dims]))
+
+
+def reduced(shape, dims, keepdim):
+    """A shape after the reduction of `dims`."""
+    kept = [(1 if d in dims else n) for d, n in enumerate(shape) if keepdim or d not in dims]
+    return tuple(kept)
+
+
+def reshape(shape, new):
+    """`new`, numbers or one sequence of them, with its -1 worked out."""
+    if len(new) == 1 and not isinstance(new[0], int):
+        new = new[0]
+    known = size([n for n in new if n != -1])
+    found = tuple(size(shape) // max(known, 1) if n == -1 else n for n in new)
+    if size(found) != size(shape) or sum([n == -1 for n in new]) > 1:
+        raise ValueError(f"reshape: shape {tuple(shape)} does not fit into {tuple(new)}.")
+    return found
+
+
+def matmul(a, b):
+    """(..., n, k) @ (..., k, m) -> (..., n, m); the dimensions before broadcast."""
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+        raise ValueError(
+            f"matmul: shapes {tuple(a)} and {tuple(b)} do not fit; (..., n, k) @ (..., k, m) do."
+        )
+    return broadcast("matmul", a[:-2], b[:-2]) + (a[-2], b[-1])
+
+
+def conv(operation, x, weight, bias, stride, padding, dilation, groups):
+    """x (N, C, *spatial), weight (O, C / groups, *kernel), bias (O,) or None -> (N, O, *out).
+
+    stride, padding, dilation: one number for each spatial dimension.
+    """
+    dims = 2 + len(stride)
+    if not len(x) == len(weight) == dims or x[1] != weight[1] * groups or weight[0] % groups:
+        raise ValueError(
+            f"{operation}: input {tuple(x)} does not fit weight {tuple(weight)} with "
+            f"groups={groups}; (N, C, ...) and (out, C / groups, ...), both of {dims} dimensions, do."
+        )
+    if bias is not None and tuple(bias) != (weight[0],):
+        raise ValueError(f"{operation}: bias {tuple(bias)} does not fit weight {tuple(weight)}.")
+    kernel = tuple((k - 1) * d + 1 for k, d in zip(weight[2:], dilation))
+    return (x[0], weight[0]) + slide(operation, x, kernel, stride, padding)
+
+
+def pool(operation, x, kernel, stride, padding):
+    """x (N, C, *spatial) -> (N, C, *out)."""
+    if len(x) != 2 + len(kernel):
+        raise ValueError(
+            f"{operation}: input {tuple(x)} does not fit kernel {tuple(kernel)}; an input has a "
+            "batch and a channel dimension first."
+        )
+    if any(2 * p > k for p, k in zip(padding, kernel)):
+        raise ValueError(
+            f"{operation}: padding {tuple(padding)} is more than half of kernel {tuple(kernel)}."
+        )
+    return tuple(x[:2]) + slide(operation, x, kernel, stride, padding)
+
+
+def slide(operation, x, kernel, stride, padding):
+    """How many positions a kernel takes along each spatial dimension of x."""
+    out = []
+    for n, k, s, p in zip(x[2:], kernel, stride, padding):
+        if n + 2 * p < k:
+            raise ValueError(
+                f"{operation}: kernel {tuple(kernel)} is larger than input {tuple(x)} with "
+                f"padding {tuple(padding)}."
+            )
+        out.append((n + 2 * p - k) // s + 1)
+    return tuple(out)
