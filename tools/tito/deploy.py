@@ -36,7 +36,8 @@ def clear(path):
     at = path.find('/', 1)
     while at > 0:
         try: os.mkdir(path[:at])
-        except OSError: pass
+        except OSError as error:
+            if error.errno != 17: raise
         at = path.find('/', at + 1)
     try: os.remove(path)
     except OSError: pass
