@@ -1,13 +1,12 @@
 """The firmware image that the emulated Pico boots: MicroPython's official one for the Pico."""
 
 import hashlib
-import logging
 import os
 import struct
 from pathlib import Path
 
 import platformdirs
-import pooch
+import requests
 
 from tito.errors import Fault, Usage
 from tito.folders import cache_folder
@@ -39,16 +38,18 @@ def find_firmware(given: Path | None = None, url: str = URL, download: bool = Tr
             return image
     if not download:
         raise Fault(_missing("none is in the cache"))
-    pooch.get_logger().setLevel(logging.ERROR)
     try:
-        pooch.retrieve(
-            url, SHA256, fname=NAME, path=own, downloader=pooch.HTTPDownloader(timeout=10)
-        )
-    except ValueError:
-        raise Fault(_missing(f"what {url} sent has the wrong checksum")) from None
-    except OSError:  # of requests: no network, no such page
+        with requests.get(url, timeout=10) as response:
+            response.raise_for_status()
+            data = response.content
+    except requests.RequestException:
         raise Fault(_missing("micropython.org cannot be reached")) from None
-    return own / NAME
+    if hashlib.sha256(data).hexdigest() != SHA256:
+        raise Fault(_missing(f"what {url} sent has the wrong checksum"))
+    own.mkdir(parents=True, exist_ok=True)
+    part = own / f"{NAME}.part"
+    part.write_bytes(data)
+    return part.replace(own / NAME)
 
 
 def _missing(why: str) -> str:

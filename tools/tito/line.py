@@ -13,9 +13,7 @@ import os
 import pty
 import random
 import signal
-import struct
 import sys
-import termios
 import time
 import tty
 from argparse import Namespace
@@ -23,30 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
-from tito.errors import Fault
+from tito.errors import Fault, Usage
+from tito.patience import mark
 
 FLASH_BYTES = 1408 * 1024  # the file system of a Pico with 2 MB of flash
-BLOCK = 4096
 FULL = 8192  # bytes that wait in one direction before the other side is held up
-
-# A kit that needs patience says so in the size of its terminal's window, which no serial client
-# touches: (rows, columns) = (patience, MARK).
-MARK = 0x7474
-
-
-def read_patience(port: str) -> float:
-    """The factor by which host timeouts are stretched for the kit behind `port`."""
-    try:
-        fd = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError:
-        return 1.0  # whoever opens the port for use will say what is wrong with it
-    try:
-        size = os.get_terminal_size(fd)
-    except OSError:
-        return 1.0
-    finally:
-        os.close(fd)
-    return float(size.lines) if size.columns == MARK else 1.0
 
 
 class Faults:
@@ -102,10 +81,12 @@ class Line:
         self._fd, self._client_fd = pty.openpty()
         tty.setraw(self._client_fd)
         os.set_blocking(self._fd, False)
-        fcntl.ioctl(self._client_fd, termios.TIOCSWINSZ, struct.pack("HHHH", patience, MARK, 0, 0))
+        mark(self._client_fd, patience)
         self.port = os.ttyname(self._client_fd)
         self._link = link
         if link:
+            if link.exists() and not link.is_symlink():
+                raise Usage(f"{link} is there already, and not a link: give --link another name.")
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(self.port)
@@ -149,7 +130,20 @@ class Line:
             self._link.unlink(missing_ok=True)
 
 
-def open_image(path: Path, name: str, seconds: float = 2.0) -> tuple[Path, IO[str]]:
+def holder(image: Path) -> str:
+    """Who runs a kit on this flash image: "process 123 (port /dev/pts/4)", or "" for nobody."""
+    lock = image.with_suffix(".lock")
+    if not lock.exists():
+        return ""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read() or "another process"
+    return ""
+
+
+def open_image(path: Path, name: str, seconds: float = 1.0) -> tuple[Path, IO[str]]:
     """Create the flash image at `path` if there is none, and lock it for this process.
 
     Waits a little for a kit that is just ending. Returns the image and the open lock file, which a
@@ -164,11 +158,10 @@ def open_image(path: Path, name: str, seconds: float = 2.0) -> tuple[Path, IO[st
             break
         except BlockingIOError:
             if time.monotonic() > end:
-                lock.seek(0)
-                holder = lock.read() or "another process"
                 lock.close()
                 raise Fault(
-                    f"The {name} kit is in use by {holder}: use that port with --kit, or close it."
+                    f"The {name} kit is in use by {holder(path)}: use that port with --kit, or "
+                    "close it."
                 ) from None
             time.sleep(0.02)
     lock.truncate(0)
@@ -230,6 +223,9 @@ def run(device: Device, name: str, options: Namespace) -> int:
     try:
         asyncio.run(_serve(device, name, options))
     except Fault as fault:
-        print(json.dumps({"error": str(fault)}), flush=True)
+        print(json.dumps({"error": str(fault), "status": fault.status}), flush=True)
         return fault.status
+    except OSError as error:
+        print(json.dumps({"error": f"The {name} kit ended: {error}.", "status": 1}), flush=True)
+        return 1
     return 0

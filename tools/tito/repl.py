@@ -17,8 +17,8 @@ from tito.errors import Fault, Usage
 BAUD = 115200
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 
-# A receiver may sit in readinto() with Ctrl-C switched off, waiting for the rest of a frame. A
-# frame has at most 1036 bytes, so this many end any frame (its CRC is then wrong).
+# A program may sit in readinto() with Ctrl-C switched off, waiting for the rest of a frame. A frame
+# has at most 1037 bytes, so this many end any frame (its CRC is then wrong).
 FILLER = b"\x00" * 1100
 
 
@@ -136,13 +136,14 @@ class Repl:
         Raises Fault if the board does not answer, or if what answers is not MicroPython.
         """
         answer = b""
-        for unblock in (b"", FILLER + self.goodbye, FILLER + self.goodbye):
+        for unblock in (b"", FILLER + self.goodbye):
             self.write(unblock + b"\r\x03")
             time.sleep(0.02)
             self.write(b"\x03")
             answer = self.discard() or answer
             self.write(b"\r\x01")
-            if self._until(BANNER, 0.6 + 0.4 / self.patience):
+            # The kit has nothing to compute here, so patience counts for less than elsewhere.
+            if self._until(BANNER, 0.95 / self.patience + 0.05):
                 break
             answer = self.discard() or answer
         else:

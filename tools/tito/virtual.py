@@ -53,7 +53,7 @@ class VirtualKit:
         self._in = bytearray()
         self._tail = b""
         self._raw = False  # in the raw REPL
-        self._up = asyncio.Event()  # virtual_boot.py runs
+        self._up = False  # virtual_boot.py runs
         self._rebooting_raw = False  # after a soft reset, on the way back to the raw REPL
         self._looked_twice = False
 
@@ -63,13 +63,15 @@ class VirtualKit:
         self._command.append(str(Path(__file__).with_name("virtual_boot.py")))
         self._image, self._lock = image, lock
         self._line = Line(self._receive, patience=1, link=options.link)
+        self._started: asyncio.Future[None] = self._loop.create_future()
         self._boot()
         try:
-            await asyncio.wait_for(self._up.wait(), 10)
-        except asyncio.TimeoutError:
+            await asyncio.wait_for(self._started, 10)
+        except (asyncio.TimeoutError, EOFError):
             self.stop()
             self._line.close()
-            raise Fault(f"{self._command[0]} does not run: {self._tail.decode().strip()}") from None
+            said = self._tail.decode(errors="replace").strip()
+            raise Fault(f"The program {self._command[0]} does not run: {said}") from None
         return self._line
 
     def set(self, settings: dict) -> dict:
@@ -83,7 +85,7 @@ class VirtualKit:
         if self._raw:
             env["KIT_RAW"] = "1"
         self._rebooting_raw, self._tail = self._raw, b""
-        self._up.clear()
+        self._up = False
         # The terminal controls the child: when this process dies, however it dies, so does it.
         # It inherits the lock: whoever starts the next kit waits until it is really gone.
         os.set_inheritable(self._lock.fileno(), True)
@@ -115,7 +117,7 @@ class VirtualKit:
         self._feed()
 
     def _feed(self) -> None:
-        while self._in and self._up.is_set():
+        while self._in and self._up:
             if self._in[0] == CTRL_C:
                 if self._interruptible():
                     os.kill(self._pid, signal.SIGINT)
@@ -172,16 +174,20 @@ class VirtualKit:
             data = b""
         if not data:
             self._loop.remove_reader(self._console)
-            # One that cannot even start must not be started again at full speed.
-            self._loop.call_later(0 if self._up.is_set() else 1, self._reboot)
+            if self._started.done():
+                # One that cannot even start any more is not started again at full speed.
+                self._loop.call_later(0 if self._up else 1, self._reboot)
+            else:
+                self._started.set_exception(EOFError())
             return
-        if not self._up.is_set():
+        if not self._up:
             started, mark, data = (self._tail + data).partition(UP)
             self._tail = started
             if not mark:
                 return
-            self._up.set()
-            self._tail = b""
+            self._up, self._tail = True, b""
+            if not self._started.done():
+                self._started.set_result(None)
         seen = self._tail + data
         self._tail = seen[-len(RAW_BANNER) :]
         if RAW_BANNER in seen:
