@@ -3,12 +3,22 @@
 Names are imported when they are first used, so that a program pays only for what it uses.
 """
 
-_HOMES = {"Model": "runtime", "path": "store", "models": "store", "serve": "agent"}
+_HOMES = {
+    "Model": "tinytorch.runtime",
+    "Motion": "tinytorch_core.dsp",
+    "MPU6050": "tinytorch.sensors.mpu6050",
+    "Tensor": "tinytorch_core.tensor",
+    "path": "tinytorch.store",
+    "models": "tinytorch.store",
+    "serve": "tinytorch.agent",
+}
+_MODULES = {"nn": "tinytorch_core.nn"}
 
 
 def __getattr__(name):
+    home = _HOMES.get(name)
     try:
-        module = __import__("tinytorch." + _HOMES.get(name, name), None, None, (name,))
+        module = __import__(home or _MODULES.get(name, "tinytorch." + name), None, None, (name,))
     except ImportError:
         raise AttributeError(name) from None
-    return getattr(module, name) if name in _HOMES else module
+    return getattr(module, name) if home else module

@@ -77,9 +77,7 @@ class _Agent:
         self.verified = None
 
     def run(self, payload):
-        model = self.model
-        if not model:
-            raise ValueError("No model is loaded.")
+        model = self.loaded()
         at = struct.unpack_from("<I", payload)[0]
         end = at + len(payload) - 4
         if end > len(model.input):
@@ -87,8 +85,20 @@ class _Agent:
         model.input[at:end] = payload[4:]
         if end < len(model.input):
             return b""
-        us = _run(model)
+        us = _time(model.run)
         return struct.pack("<I", us) + bytes(model.output)
+
+    def profile(self, _):
+        model = self.loaded()
+        times = []
+        for kernel, at in model._steps:
+            times.append(_time(kernel, model._arena, model._program, at))
+        return times
+
+    def loaded(self):
+        if not self.model:
+            raise ValueError("No model is loaded.")
+        return self.model
 
     def delete(self, request):
         self.close()
@@ -113,15 +123,16 @@ class _Agent:
             self.transfer = None
 
 
-def _run(model):
+def _time(call, *args):
+    """The microseconds that a call takes."""
     start = time.ticks_us()
-    model.run()
+    call(*args)
     return time.ticks_diff(time.ticks_us(), start)
 
 
 def _load(Model, path):
     model = Model(path)
-    return model, _run(model)
+    return model, _time(model.run)
 
 
 _ANSWERS = {
@@ -132,6 +143,7 @@ _ANSWERS = {
     link.ACTIVATE: _Agent.activate,
     link.DELETE: _Agent.delete,
     link.RUN: _Agent.run,
+    link.PROFILE: _Agent.profile,
     link.BYE: _Agent.bye,
 }
 
