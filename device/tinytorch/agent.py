@@ -12,9 +12,9 @@ import sys
 import time
 
 import micropython
-from tinytorch_core import link
 
 from tinytorch import boards, store
+from tinytorch_core import link
 
 
 class _Agent:

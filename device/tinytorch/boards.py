@@ -16,7 +16,6 @@ def describe():
         "board": about._machine,
         "micropython": "%d.%d.%d" % about.version[:3],
         "platform": sys.platform,
-        "word": 8 if sys.maxsize >> 32 else 4,
         "word": 8 if sys.maxsize >> 31 else 4,
         # Some ports give a tuple, the core's first.
         "frequency": frequency if isinstance(frequency, int) else frequency[0],

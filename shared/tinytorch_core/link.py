@@ -26,6 +26,7 @@ LOAD = 0x45  # JSON name, new: load and verify the active model, or the new one
 ACTIVATE = 0x46  # JSON name: the new model, which was loaded and verified, becomes the active one
 RUN = 0x47  # position (4 bytes), bytes of the input -> OK: microseconds (4 bytes), output, if last
 DELETE = 0x48  # JSON name
+PROFILE = 0x4A  # -> JSON list: the microseconds of each operation in one run
 BYE = 0x49  # leave the agent: the REPL is back
 # Replies.
 READY = 0x61  # the agent has started

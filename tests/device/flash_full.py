@@ -5,6 +5,7 @@ import binascii
 import os
 
 import ram_flash
+
 from tinytorch import store
 
 

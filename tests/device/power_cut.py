@@ -11,6 +11,7 @@ import random
 
 import ram_flash
 from ram_flash import Flash, power_on
+
 from tinytorch import store
 
 random.seed(7)

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+
 from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet
@@ -88,8 +89,11 @@ def test_a_model_arrives_and_gives_the_laptops_bytes(device: Device):
     assert report["us"] > 0
     assert len(OLD) - 3000 < report["kept"] <= report["peak"]
     assert outputs_equal(device, OLD)
+    (us,) = device.profile()
+    assert us > 0
     assert_active(device, OLD)
     info = device.info()
+    assert info["word"] == 8
     assert info["board"] and info["free_ram"] > 50_000 and info["free_flash"] > 500_000
 
 
@@ -124,8 +128,9 @@ def test_an_input_longer_than_a_frame(device: Device):
 
 
 def test_an_input_of_the_wrong_length(device: Device):
-    with pytest.raises(Fault, match="No model is loaded"):
-        device.run(bytes(300))
+    for call in (lambda: device.run(bytes(300)), device.profile):
+        with pytest.raises(Fault, match="No model is loaded"):
+            call()
     device.put_model(OLD)
     for n in (0, 299):
         with pytest.raises(Fault, match="takes more than the"):

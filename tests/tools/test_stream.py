@@ -4,6 +4,7 @@ import random
 import zlib
 
 import pytest
+
 from tinytorch_core import link
 from tito.deploy import Device, connect
 from tito.errors import Fault

@@ -8,7 +8,6 @@ import zlib
 from types import TracebackType
 
 from tinytorch_core import link
-
 from tito import payload
 from tito.errors import Fault
 from tito.kits import Kit
@@ -84,8 +83,12 @@ class Device:
         self.stream.wait_ready()
 
     def info(self) -> dict:
-        """board, micropython, platform, frequency (Hz), id, free_ram and free_flash (bytes), and
-        models: a list of dicts of name, slot, sha256, bytes."""
+        """What the kit is and has.
+
+        board (its own name), micropython (version), platform, word (bytes of a machine word),
+        frequency (Hz), id, free_ram and free_flash (bytes), and models: a list of dicts of name,
+        slot, sha256 and bytes.
+        """
         return self.stream.ask(link.INFO, 3)
 
     def put_model(
@@ -152,6 +155,10 @@ class Device:
         if not answer:
             raise Fault(f"The model takes more than the {len(data)} bytes of input that it got.")
         return answer[4:], struct.unpack_from("<I", answer)[0]
+
+    def profile(self) -> list[int]:
+        """The microseconds of each operation in one run of the loaded model."""
+        return self.stream.ask(link.PROFILE, WORK)
 
     def delete(self, name: str) -> None:
         """Remove the model of this name from the kit's flash."""

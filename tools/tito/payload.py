@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tinytorch_core
-
 from tito.errors import Fault
 from tito.folders import cache_folder
 

@@ -9,9 +9,9 @@ not move on, the chunks go out again from there.
 import json
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from tinytorch_core import link
-
 from tito.errors import Fault
 from tito.repl import FILLER, Repl
 
@@ -77,10 +77,9 @@ class Stream:
             self._repl.write(FILLER)
         raise self._silent()
 
-    def ask(self, kind: int, timeout: float = ANSWER, **fields: object) -> dict:
-        """A request whose payload and answer are JSON objects."""
-        answer = self.request(kind, json.dumps(fields).encode(), timeout)
-        return json.loads(answer) or {}
+    def ask(self, kind: int, timeout: float = ANSWER, **fields: object) -> Any:
+        """A request whose payload is a JSON object and whose answer is JSON."""
+        return json.loads(self.request(kind, json.dumps(fields).encode(), timeout))
 
     def send(self, data: bytes, at: int = 0, progress: Progress | None = None) -> None:
         """Send data[at:] to the transfer that PUT has begun there.
