@@ -41,8 +41,7 @@ class Kit:
         """Change a virtual kit while it runs; faults={...} as in tito.line.Faults, or None."""
         assert self._process and self._process.stdin
         try:
-            self._process.stdin.write(json.dumps(settings) + "\n")
-            self._process.stdin.flush()
+            os.write(self._process.stdin.fileno(), json.dumps(settings).encode() + b"\n")
         except OSError:
             raise Fault(f"The {self.name} kit has ended.") from None
         return _answer(self._process, self.name)

@@ -85,7 +85,7 @@ class Repl:
 
     def discard(self, quiet: float = 0.05) -> bytes:
         """Read until nothing has come for `quiet` seconds; returns at most the last 200 bytes."""
-        end = time.monotonic() + 2 * self.patience
+        end = time.monotonic() + 1 + 0.05 * self.patience
         while self._fill(quiet * self.patience**0.5) and time.monotonic() < end:
             del self._buffer[:-200]
         last = bytes(self._buffer)
@@ -95,7 +95,8 @@ class Repl:
     def _fill(self, seconds: float) -> bool:
         """Wait at most `seconds` for bytes and take all that are there. False: none came."""
         try:
-            self._serial.timeout = seconds
+            if seconds != self._serial.timeout:  # setting it costs system calls
+                self._serial.timeout = seconds
             data = self._serial.read(1)
             if data:
                 data += self._serial.read(self._serial.in_waiting)
@@ -143,7 +144,7 @@ class Repl:
             answer = self.discard() or answer
             self.write(b"\r\x01")
             # The kit has nothing to compute here, so patience counts for less than elsewhere.
-            if self._until(BANNER, 0.95 / self.patience + 0.05):
+            if self._until(BANNER, 0.98 / self.patience + 0.02):
                 break
             answer = self.discard() or answer
         else:
@@ -179,7 +180,7 @@ class Repl:
         window = left = struct.unpack("<H", self._exactly(2))[0]
         at = 0
         while at < len(source):
-            while left == 0 or self._buffer or self._serial.in_waiting:
+            while left == 0 or self._buffer or self._fill(0):
                 if self._exactly(1) == b"\x04":  # no memory for more, or a syntax error
                     self.write(b"\x04")
                     self.exec_end()
