@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import json
 import re
 import struct
 import zlib
@@ -43,14 +44,11 @@ def clear(path):
 """
 PIECE = 3000  # bytes of the payload that go into one statement
 
-# The hash of what is on the flash, made as in payload.build().
 MEASURE = """
 import hashlib
-h = hashlib.sha256()
 for path in PATHS:
-    with open(path, 'rb') as f: data = f.read()
-    h.update(b'%s\\0%d\\0%s' % (path.encode(), len(data), data))
-print(binascii.hexlify(h.digest()).decode())
+    with open(path, 'rb') as f: h = hashlib.sha256(f.read())
+    print(binascii.hexlify(h.digest()).decode())
 """
 
 
@@ -185,12 +183,19 @@ def connect(kit: Kit, progress: Progress | None = None) -> Device:
         repl.enter()
         python, version, mpy, platform, mark = ast.literal_eval(repl.exec(PROBE).decode().strip())
         _refuse(kit, python, version)
-        ours = payload.build(mpy)
-        if mark != ours.sha256:
-            _install(repl, ours, progress)
+        ours, there = payload.build(mpy), json.loads(mark or "{}")
         # Only where the line holds us up may more than one chunk be under way.
         device = Device(kit, repl, window=4 if platform in ("rp2", "linux", "darwin") else 1)
-        device.start()
+        try:
+            _install(repl, ours, there, progress)
+            device.start()
+        except DeviceError:
+            if not there:
+                raise
+            # Somebody changed our files on the board.
+            repl.soft_reset()
+            _install(repl, ours, {}, progress)
+            device.start()
         return device
     except BaseException:
         repl.close()
@@ -206,28 +211,36 @@ def _refuse(kit: Kit, python: str, version: tuple[int, ...]) -> None:
         )
 
 
-def _install(repl: Repl, ours: payload.Payload, progress: Progress | None) -> None:
-    """Write the payload to the board's flash, read it back, and mark it as complete."""
-    total, done = sum(len(data) for _, data in ours.files), 0
+def _install(
+    repl: Repl, ours: dict[str, bytes], there: dict[str, str], progress: Progress | None
+) -> None:
+    """Bring our files on the board's flash from `there` (path -> hash) to `ours`.
+
+    They are read back, and the mark that says what is there is written last.
+    """
+    hashes = payload.hashes(ours)
+    if there == hashes:
+        return
+    changed = [path for path in ours if there.get(path) != hashes[path]]
+    total, done = sum(len(ours[path]) for path in changed), 0
     try:
-        repl.exec(UNPACK + f"clear({payload.MARK!r})")
-        for path, data in ours.files:
-            code = f"clear({path!r})\n"
-            for at in range(0, max(len(data), 1), PIECE):
-                piece = data[at : at + PIECE]
-                code += f"put({path!r},{base64.b64encode(piece)!r})"
-                repl.exec(code)
-                code = ""
+        repl.exec(UNPACK)
+        for path in (payload.MARK, *(there.keys() - ours.keys()), *changed):
+            repl.exec(f"clear({path!r})")
+        for path in changed:
+            for at in range(0, len(ours[path]), PIECE):
+                piece = ours[path][at : at + PIECE]
+                repl.exec(f"put({path!r},{base64.b64encode(piece)!r})")
                 done += len(piece)
                 if progress:
                     progress(done, total)
-        paths = [path for path, _ in ours.files]
-        found = repl.exec(MEASURE.replace("PATHS", repr(paths))).decode().strip()
-        if found != ours.sha256:
+        found = repl.exec(MEASURE.replace("PATHS", repr(changed))).decode().split()
+        if found != [hashes[path] for path in changed]:
             raise Fault(
                 f"Our files arrived damaged on the kit on {repl.port}: check the cable, try again."
             )
-        repl.exec(f"with open({payload.MARK!r}, 'w') as f: f.write({ours.sha256!r})")
+        mark = base64.b64encode(json.dumps(hashes).encode())
+        repl.exec(f"put({payload.MARK!r},{mark!r})")
     except DeviceError as error:
         if "ENOSPC" not in error.traceback and "OSError: 28" not in error.traceback:
             raise

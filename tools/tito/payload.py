@@ -1,9 +1,8 @@
-"""The board's payload: which files, compiled how, and the one hash that names it all."""
+"""The board's payload: which files, and compiled how."""
 
 import hashlib
 import os
 import subprocess
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +33,7 @@ SHARED = (
 )
 
 FOLDER = "/lib"  # on the board
-MARK = FOLDER + "/tinytorch/payload"  # holds the payload's hash; written last
+MARK = FOLDER + "/tinytorch/payload.json"  # path -> hash of all that is there; written last
 
 # mpy-cross's names for architectures 1, 2, ... of `sys.implementation._mpy` (MicroPython's
 # documentation, "MicroPython .mpy files").
@@ -43,14 +42,6 @@ ARCHITECTURES = (
     "xtensawin", "rv32imc", "rv64imc",
 )  # fmt: skip
 MPY = 6, 3  # .mpy version and sub-version of MicroPython 1.23 and later
-
-
-@dataclass(frozen=True)
-class Payload:
-    """files: (path on the board, contents), in the order of sending. sha256: of all of it."""
-
-    files: tuple[tuple[str, bytes], ...]
-    sha256: str
 
 
 def device_folder() -> Path:
@@ -87,20 +78,21 @@ def architecture(mpy: int) -> str:
     return ARCHITECTURES[number - 1]
 
 
-def build(mpy: int) -> Payload:
-    """The payload for a board with this `sys.implementation._mpy`, compiled where it must be.
+def build(mpy: int) -> dict[str, bytes]:
+    """The payload for a board with this `sys.implementation._mpy`: path on the board -> contents.
 
     Raises Fault where a file does not compile, or where mpy-cross does not suit the board.
     """
     arch = architecture(mpy)
-    files = tuple(
-        (f"{FOLDER}/{Path(name).with_suffix('.mpy')}", _compile(name, path, arch))
+    return {
+        f"{FOLDER}/{Path(name).with_suffix('.mpy')}": _compile(name, path, arch)
         for name, path in sources().items()
-    )
-    digest = hashlib.sha256()
-    for target, data in files:
-        digest.update(b"%s\0%d\0%s" % (target.encode(), len(data), data))
-    return Payload(files, digest.hexdigest())
+    }
+
+
+def hashes(files: dict[str, bytes]) -> dict[str, str]:
+    """What MARK says of these files: path on the board -> SHA-256 in hex."""
+    return {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
 
 
 def _compile(name: str, path: Path, arch: str) -> bytes:
