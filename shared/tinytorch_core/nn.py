@@ -49,11 +49,11 @@ class Module:
     def add_module(self, name, module):
         setattr(self, name, module)
 
-    def forward(self, x):
+    def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
-    def __call__(self, *args):
-        return self.forward(*args)
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
 
     def named_children(self):
         for name in self._modules:

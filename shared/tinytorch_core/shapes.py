@@ -91,7 +91,7 @@ def conv(operation, x, weight, bias, stride, padding, dilation, groups):
     if not len(x) == len(weight) == dims or x[1] != weight[1] * groups or weight[0] % groups:
         raise ValueError(
             f"{operation}: input {tuple(x)} does not fit weight {tuple(weight)} with "
-            f"groups={groups}; (N, C, ...) and (out, C / groups, ...), both of {dims} dimensions, do."
+            f"groups={groups}; (N, C, ...) and (out, C / groups, ...), {dims} dimensions each, do."
         )
     if bias is not None and tuple(bias) != (weight[0],):
         raise ValueError(f"{operation}: bias {tuple(bias)} does not fit weight {tuple(weight)}.")

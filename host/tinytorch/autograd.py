@@ -1,0 +1,501 @@
+"""The laptop's Tensor: numpy arrays, and gradients by reverse mode over a tape.
+
+A result remembers its inputs and its gradient functions (tinytorch.ops); `backward` walks from the
+newest tensor to the oldest. The order of creation is a topological order, so nothing recurses.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import ContextDecorator
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tinytorch import ops
+from tinytorch.ops import Array
+from tinytorch.random import generator
+from tinytorch_core import shapes
+
+Operand = Union["Tensor", float, Array]
+Dims = int | Sequence[int] | None
+
+_numbers = itertools.count()
+_recording = True
+
+
+class no_grad(ContextDecorator):
+    """Within it (`with no_grad():`, or as a decorator) nothing is recorded for gradients."""
+
+    def __enter__(self) -> None:
+        global _recording
+        self._before, _recording = _recording, False
+
+    def __exit__(self, *_: object) -> None:
+        global _recording
+        _recording = self._before
+
+
+def is_grad_enabled() -> bool:
+    return _recording
+
+
+def apply(operation: Any, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
+    """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
+    data, gradients = operation(*(None if t is None else t.data for t in inputs), **settings)
+    result = Tensor(data)
+    if _recording and any(t is not None and t.requires_grad for t in inputs):
+        result.requires_grad = True
+        result._inputs = inputs
+        result._gradients = gradients
+    return result
+
+
+def _sum_to(gradient: Array, like: Array) -> Array:
+    """The gradient of an array that was broadcast: summed where it was stretched."""
+    if gradient.shape != like.shape:
+        gradient = gradient.sum(tuple(range(gradient.ndim - like.ndim)))
+        stretched = tuple(d for d, n in enumerate(like.shape) if n != gradient.shape[d])
+        gradient = gradient.sum(stretched, keepdims=True)
+    return gradient.astype(like.dtype, copy=False)
+
+
+class Tensor:
+    """An array with a gradient. data: anything numpy takes; Python floats become float32.
+
+    `data` is the numpy array itself, shared if one was given; `grad` a Tensor, or None before
+    `backward`.
+    """
+
+    __slots__ = ("__weakref__", "_gradients", "_inputs", "_number", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # numpy leaves array + tensor to us
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        is_numpy = isinstance(data, (np.ndarray, np.generic))
+        self.data: Array = np.asarray(data)
+        if not is_numpy and self.data.dtype == np.float64:
+            self.data = self.data.astype(np.float32)
+        self.grad: Tensor | None = None
+        self.requires_grad = requires_grad
+        self._number = next(_numbers)
+        self._inputs: tuple[Tensor | None, ...] = ()
+        self._gradients: ops.Gradients = ()
+
+    @staticmethod
+    def full(shape: Sequence[int], value: float) -> "Tensor":
+        return Tensor(np.full(shape, value, np.float32))
+
+    @staticmethod
+    def zeros(shape: Sequence[int]) -> "Tensor":
+        return Tensor.full(shape, 0)
+
+    @staticmethod
+    def ones(shape: Sequence[int]) -> "Tensor":
+        return Tensor.full(shape, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether nothing recorded made this tensor: gradients end here."""
+        return not self._inputs
+
+    @property
+    def T(self) -> "Tensor":
+        return self.permute(*reversed(range(self.ndim)))
+
+    def numel(self) -> int:
+        return self.data.size
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        numbers = np.array2string(self.data, separator=", ", prefix="tensor(")
+        return f"tensor({numbers}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def item(self) -> Any:
+        if self.data.size != 1:
+            raise ValueError(f"item: shape {self.shape} holds {self.data.size} numbers, not one.")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def numpy(self) -> Array:
+        """The array itself, shared; a tensor that requires a gradient must be detached first."""
+        if self.requires_grad:
+            raise RuntimeError("numpy: this tensor requires a gradient: use detach().numpy().")
+        return self.data
+
+    def detach(self) -> "Tensor":
+        """The same numbers, shared, apart from the tape."""
+        return Tensor(self.data)
+
+    def clone(self) -> "Tensor":
+        """A copy that gradients flow through."""
+        return self * 1
+
+    def to(self, dtype: DTypeLike) -> "Tensor":
+        """A constant of another type, as in `labels.to("int64")`."""
+        return Tensor(self.data.astype(dtype))
+
+    # Gradients.
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        self.requires_grad = requires_grad
+        return self
+
+    def backward(self, gradient: "Tensor | None" = None) -> None:
+        """Add to `grad` of every leaf below the gradient of this tensor, which holds one number.
+
+        gradient: that of a final result with respect to this tensor, if it holds more.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: nothing here requires a gradient.")
+        if gradient is None and self.data.size != 1:
+            raise RuntimeError(
+                f"backward: shape {self.shape} is not a single number: reduce it first, as with "
+                "mean(), or give the gradient."
+            )
+        if gradient is not None and gradient.shape != self.shape:
+            raise ValueError(
+                f"backward: gradient {gradient.shape} does not fit tensor {self.shape}."
+            )
+        reached = {self._number: self}
+        stack = [self]
+        while stack:
+            for t in stack.pop()._inputs:
+                if t is not None and t.requires_grad and t._number not in reached:
+                    reached[t._number] = t
+                    stack.append(t)
+        pending = {self._number: np.ones_like(self.data) if gradient is None else gradient.data}
+        for number in sorted(reached, reverse=True):
+            t, g = reached[number], pending.pop(number)
+            if t.is_leaf:
+                t.grad = Tensor(g.copy() if t.grad is None else t.grad.data + g)
+                continue
+            gradients: Any = t._gradients(g) if callable(t._gradients) else t._gradients
+            for source, part in zip(t._inputs, gradients, strict=True):
+                if source is None or not source.requires_grad:
+                    continue
+                new = _sum_to(part(g) if callable(part) else part, source.data)
+                before = pending.get(source._number)
+                pending[source._number] = new if before is None else before + new
+
+    # In place.
+
+    def _writable(self, operation: str) -> Array:
+        if self.requires_grad and _recording:
+            raise RuntimeError(
+                f"{operation}: a tensor that requires a gradient changes in place only under "
+                "no_grad()."
+            )
+        return self.data
+
+    def copy_(self, other: "Tensor") -> "Tensor":
+        """Take over the numbers of a tensor of the same shape, in this tensor's type."""
+        if tuple(other.shape) != self.shape:
+            raise ValueError(f"copy_: shape {tuple(other.shape)} does not fit into {self.shape}.")
+        self._writable("copy_")[...] = np.asarray(other.data).reshape(self.shape)
+        return self
+
+    def uniform_(self, low: float = 0.0, high: float = 1.0) -> "Tensor":
+        self._writable("uniform_")[...] = generator.uniform(low, high, self.shape)
+        return self
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0) -> "Tensor":
+        self._writable("normal_")[...] = generator.normal(mean, std, self.shape)
+        return self
+
+    def __iadd__(self, other: Operand) -> "Tensor":
+        self._writable("+=")[...] += self._other("+=", other).data
+        return self
+
+    def __isub__(self, other: Operand) -> "Tensor":
+        self._writable("-=")[...] -= self._other("-=", other).data
+        return self
+
+    def __imul__(self, other: Operand) -> "Tensor":
+        self._writable("*=")[...] *= self._other("*=", other).data
+        return self
+
+    # Other shapes.
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        """Numbers or one tuple; -1 is worked out."""
+        return apply(ops.reshape, self, shape=shapes.reshape(self.shape, shape))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+        first = shapes.axis("flatten", start_dim, self.ndim)
+        last = shapes.axis("flatten", end_dim, self.ndim)
+        return self.reshape(*self.shape[:first], -1, *self.shape[last + 1 :])
+
+    def permute(self, *dims: int) -> "Tensor":
+        dims = tuple(shapes.axis("permute", d, self.ndim) for d in dims)
+        if sorted(dims) != list(range(self.ndim)):
+            raise ValueError(f"permute: {dims} does not name each dimension of {self.shape}.")
+        return apply(ops.permute, self, dims=dims)
+
+    def transpose(self, dim0: int, dim1: int) -> "Tensor":
+        dims = list(range(self.ndim))
+        a, b = (shapes.axis("transpose", d, self.ndim) for d in (dim0, dim1))
+        dims[a], dims[b] = dims[b], dims[a]
+        return self.permute(*dims)
+
+    def __getitem__(self, key: Any) -> "Tensor":
+        """Indexed as numpy is; tensors of ints or bools may be indices."""
+        keys = key if isinstance(key, tuple) else (key,)
+        keys = tuple(k.data if isinstance(k, Tensor) else k for k in keys)
+        return apply(ops.index, self, key=keys)
+
+    def pad(self, padding: Sequence[int], value: float = 0.0) -> "Tensor":
+        """padding: (before, after) of the last dimension, then of the one before it, and so on."""
+        widths = [(0, 0)] * self.ndim
+        for i in range(len(padding) // 2):
+            widths[-1 - i] = (padding[2 * i], padding[2 * i + 1])
+        return apply(ops.pad, self, widths=widths, value=value)
+
+    # Element by element.
+
+    def _other(self, symbol: str, other: Operand) -> "Tensor":
+        """The other operand: a number takes this tensor's type."""
+        if not isinstance(other, Tensor):
+            is_number = isinstance(other, (int, float)) and self.data.dtype.kind == "f"
+            return Tensor(np.asarray(other, self.data.dtype if is_number else None))
+        if other.shape != self.shape:
+            shapes.broadcast(symbol, self.shape, other.shape)
+        return other
+
+    def __add__(self, other: Operand) -> "Tensor":
+        return apply(ops.add, self, self._other("+", other))
+
+    def __radd__(self, other: Operand) -> "Tensor":
+        return self + other
+
+    def __sub__(self, other: Operand) -> "Tensor":
+        return apply(ops.sub, self, self._other("-", other))
+
+    def __rsub__(self, other: Operand) -> "Tensor":
+        return self._other("-", other) - self
+
+    def __mul__(self, other: Operand) -> "Tensor":
+        return apply(ops.mul, self, self._other("*", other))
+
+    def __rmul__(self, other: Operand) -> "Tensor":
+        return self * other
+
+    def __truediv__(self, other: Operand) -> "Tensor":
+        return apply(ops.div, self, self._other("/", other))
+
+    def __rtruediv__(self, other: Operand) -> "Tensor":
+        return self._other("/", other) / self
+
+    def __pow__(self, exponent: Operand) -> "Tensor":
+        return apply(ops.pow, self, self._other("**", exponent))
+
+    def __neg__(self) -> "Tensor":
+        return apply(ops.neg, self)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: Any) -> "Tensor":  # type: ignore[override]
+        return Tensor(np.asarray(self.data == self._other("==", other).data))
+
+    def __ne__(self, other: Any) -> "Tensor":  # type: ignore[override]
+        return Tensor(np.asarray(self.data != self._other("!=", other).data))
+
+    def __gt__(self, other: Any) -> "Tensor":
+        return Tensor(np.asarray(self.data > self._other(">", other).data))
+
+    def __ge__(self, other: Any) -> "Tensor":
+        return Tensor(np.asarray(self.data >= self._other(">=", other).data))
+
+    def __lt__(self, other: Any) -> "Tensor":
+        return Tensor(np.asarray(self.data < self._other("<", other).data))
+
+    def __le__(self, other: Any) -> "Tensor":
+        return Tensor(np.asarray(self.data <= self._other("<=", other).data))
+
+    def exp(self) -> "Tensor":
+        return apply(ops.exp, self)
+
+    def log(self) -> "Tensor":
+        return apply(ops.log, self)
+
+    def sqrt(self) -> "Tensor":
+        return apply(ops.sqrt, self)
+
+    def tanh(self) -> "Tensor":
+        return apply(ops.tanh, self)
+
+    def sigmoid(self) -> "Tensor":
+        return apply(ops.sigmoid, self)
+
+    def relu(self) -> "Tensor":
+        return apply(ops.relu, self)
+
+    def dropout(self, p: float = 0.5, training: bool = True) -> "Tensor":
+        return apply(ops.dropout, self, p=p) if training and p else self
+
+    # Reductions.
+
+    def _reduce(self, operation: Any, dim: Dims, keepdim: bool) -> "Tensor":
+        dims = shapes.axes(operation.__name__, dim, self.ndim)
+        return apply(operation, self, dims=dims, keepdim=keepdim)
+
+    def sum(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.sum, dim, keepdim)
+
+    def mean(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.mean, dim, keepdim)
+
+    def amax(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.amax, dim, keepdim)
+
+    def max(self) -> "Tensor":
+        return self.amax()
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        """The position of the first maximum; over the flat tensor for dim=None."""
+        return Tensor(np.asarray(np.argmax(self.data, dim, keepdims=keepdim)))
+
+    def softmax(self, dim: int) -> "Tensor":
+        return apply(ops.softmax, self, dim=shapes.axis("softmax", dim, self.ndim))
+
+    def log_softmax(self, dim: int) -> "Tensor":
+        return apply(ops.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
+
+    # Layers.
+
+    def _same_type(self, operation: str, other: "Tensor") -> None:
+        if other.dtype != self.dtype:
+            raise ValueError(
+                f"{operation}: types {self.dtype} and {other.dtype} do not mix: convert one with "
+                'to("float32").'
+            )
+
+    def __matmul__(self, other: "Tensor") -> "Tensor":
+        shapes.matmul(self.shape, other.shape)
+        self._same_type("matmul", other)
+        return apply(ops.matmul, self, other)
+
+    def conv1d(
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> "Tensor":  # fmt: skip
+        """self (N, C, L), weight (O, C / groups, K), bias (O,) -> (N, O, OL)."""
+        return self._conv(1, weight, bias, stride, padding, dilation, groups)
+
+    def conv2d(
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> "Tensor":  # fmt: skip
+        """self (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW)."""
+        return self._conv(2, weight, bias, stride, padding, dilation, groups)
+
+    def _conv(
+        self, count: int, weight: "Tensor", bias: "Tensor | None", stride: Any, padding: Any,
+        dilation: Any, groups: int,
+    ) -> "Tensor":  # fmt: skip
+        self._same_type("conv", weight)
+        return apply(
+            ops.conv, self, weight, bias, groups=groups, stride=shapes.spread(stride, count),
+            padding=shapes.spread(padding, count), dilation=shapes.spread(dilation, count),
+        )  # fmt: skip
+
+    def max_pool1d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+        return self._pool(ops.max_pool, 1, kernel_size, stride, padding)
+
+    def max_pool2d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+        return self._pool(ops.max_pool, 2, kernel_size, stride, padding)
+
+    def avg_pool1d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+        return self._pool(ops.avg_pool, 1, kernel_size, stride, padding)
+
+    def avg_pool2d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+        return self._pool(ops.avg_pool, 2, kernel_size, stride, padding)
+
+    def _pool(self, op: Any, count: int, kernel: Any, stride: Any, padding: Any) -> "Tensor":
+        kernel = shapes.spread(kernel, count)
+        stride = kernel if stride is None else shapes.spread(stride, count)
+        padding = shapes.spread(padding, count)
+        return apply(op, self, kernel=kernel, stride=stride, padding=padding)
+
+    def batch_norm(
+        self, running_mean: "Tensor", running_var: "Tensor", weight: "Tensor", bias: "Tensor",
+        training: bool, momentum: float, eps: float,
+    ) -> "Tensor":  # fmt: skip
+        """Each channel of (N, C, ...) normalised; training moves the running statistics."""
+        self._same_type("batch_norm", weight)
+        return apply(
+            ops.batch_norm, self, weight, bias, running_mean=running_mean.data,
+            running_var=running_var.data, training=training, momentum=momentum, eps=eps,
+        )  # fmt: skip
+
+
+def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """A copy of the numbers; Python floats become float32, arrays keep their type."""
+    own = data.copy() if isinstance(data, np.ndarray) else data
+    return Tensor(own if dtype is None else np.array(data, dtype), requires_grad)
+
+
+def zeros(*shape: int) -> Tensor:
+    return Tensor.zeros(shape)
+
+
+def ones(*shape: int) -> Tensor:
+    return Tensor.ones(shape)
+
+
+def full(shape: Sequence[int], value: float) -> Tensor:
+    return Tensor.full(shape, value)
+
+
+def arange(*limits: float) -> Tensor:
+    return Tensor(np.arange(*limits).tolist())
+
+
+def rand(*shape: int) -> Tensor:
+    """From the uniform distribution on [0, 1)."""
+    return Tensor.zeros(shape).uniform_()
+
+
+def randn(*shape: int) -> Tensor:
+    """From the normal distribution."""
+    return Tensor.zeros(shape).normal_()
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors one after the other along a dimension that exists."""
+    first = tensors[0].shape
+    dim = shapes.axis("cat", dim, len(first))
+    for t in tensors:
+        if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :]:
+            raise ValueError(f"cat: shapes {first} and {t.shape} differ beside dimension {dim}.")
+    return apply(ops.cat, *tensors, dim=dim)
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape along a new dimension."""
+    dim = shapes.axis("stack", dim, tensors[0].ndim + 1)
+    return cat([t.reshape(*t.shape[:dim], 1, *t.shape[dim:]) for t in tensors], dim)

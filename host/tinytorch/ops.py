@@ -1,0 +1,391 @@
+"""Every differentiable operation on numpy arrays, its gradient beside it.
+
+An operation takes arrays (and settings by keyword) and returns its result and its gradients: for
+each array a function from the gradient of the result to that of the array, or, where the gradients
+share work, one function that returns them all. A function may return the gradient of a broadcast
+array in the shape of the result: the tape (tinytorch.autograd) sums it. Nothing here knows Tensors.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinytorch.random import generator
+from tinytorch_core import shapes
+
+Array = NDArray[Any]
+Gradient = Callable[[Array], Array]
+Gradients = tuple[Gradient, ...] | Callable[[Array], tuple[Array, ...]]
+Result = tuple[Array, Gradients]
+
+
+# Element by element.
+
+
+def add(a: Array, b: Array) -> Result:
+    return a + b, (lambda g: g, lambda g: g)
+
+
+def sub(a: Array, b: Array) -> Result:
+    return a - b, (lambda g: g, lambda g: -g)
+
+
+def mul(a: Array, b: Array) -> Result:
+    return a * b, (lambda g: g * b, lambda g: g * a)
+
+
+def div(a: Array, b: Array) -> Result:
+    return a / b, (lambda g: g / b, lambda g: -g * a / (b * b))
+
+
+def pow(a: Array, b: Array) -> Result:
+    y = a**b
+
+    def of_base(g: Array) -> Array:
+        return g * b * a ** np.where(b == 0, 1, b - 1)  # a**0 is flat, at zero too
+
+    def of_exponent(g: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return g * np.where(a == 0, 0, y * np.log(a))
+
+    return y, (of_base, of_exponent)
+
+
+def neg(a: Array) -> Result:
+    return -a, (lambda g: -g,)
+
+
+def exp(a: Array) -> Result:
+    y = np.exp(a)
+    return y, (lambda g: g * y,)
+
+
+def log(a: Array) -> Result:
+    return np.log(a), (lambda g: g / a,)
+
+
+def sqrt(a: Array) -> Result:
+    y = np.sqrt(a)
+    return y, (lambda g: g / (2 * y),)
+
+
+def tanh(a: Array) -> Result:
+    y = np.tanh(a)
+    return y, (lambda g: g * (1 - y * y),)
+
+
+def sigmoid(a: Array) -> Result:
+    y = 0.5 + 0.5 * np.tanh(0.5 * a)  # exp(-a) would overflow
+    return y, (lambda g: g * y * (1 - y),)
+
+
+def relu(a: Array) -> Result:
+    y = np.maximum(a, 0)
+    return y, (lambda g: g * (y > 0),)
+
+
+def dropout(a: Array, *, p: float) -> Result:
+    """Zeros with probability p, the rest scaled up by 1 / (1 - p)."""
+    keep = (generator.random(a.shape, np.float32) >= p) * np.asarray(1 / (1 - p), a.dtype)
+    return a * keep, (lambda g: g * keep,)
+
+
+# Shapes.
+
+
+def reshape(a: Array, *, shape: tuple[int, ...]) -> Result:
+    return a.reshape(shape), (lambda g: g.reshape(a.shape),)
+
+
+def permute(a: Array, *, dims: tuple[int, ...]) -> Result:
+    return a.transpose(dims), (lambda g: g.transpose(np.argsort(dims)),)
+
+
+def pad(a: Array, *, widths: Sequence[tuple[int, int]], value: float) -> Result:
+    inside = tuple(
+        slice(before, before + n) for (before, _), n in zip(widths, a.shape, strict=True)
+    )
+    return np.pad(a, widths, constant_values=value), (lambda g: g[inside],)
+
+
+def index(a: Array, *, key: Any) -> Result:
+    """numpy's indexing; an element that is taken twice gets both gradients."""
+
+    def of_a(g: Array) -> Array:
+        total = np.zeros_like(a, dtype=g.dtype)
+        np.add.at(total, key, g)
+        return total
+
+    return a[key], (of_a,)
+
+
+def cat(*arrays: Array, dim: int) -> Result:
+    ends = np.cumsum([a.shape[dim] for a in arrays])[:-1]
+    return np.concatenate(arrays, dim), lambda g: tuple(np.split(g, ends, dim))
+
+
+# Reductions. dims: a sorted tuple of dimensions.
+
+
+def sum(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    kept = shapes.reduced(a.shape, dims, True)
+    y = a.sum(dims, keepdims=keepdim)
+    return y, (lambda g: np.broadcast_to(g.reshape(kept), a.shape),)
+
+
+def mean(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    kept = shapes.reduced(a.shape, dims, True)
+    n = shapes.size([a.shape[d] for d in dims])
+    y = a.mean(dims, keepdims=keepdim)
+    return y, (lambda g: np.broadcast_to(g.reshape(kept) / n, a.shape),)
+
+
+def amax(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """Equal maxima share the gradient, as they do in PyTorch."""
+    kept = shapes.reduced(a.shape, dims, True)
+    y = a.max(dims, keepdims=keepdim)
+
+    def of_a(g: Array) -> Array:
+        hit = a == y.reshape(kept)
+        return hit * (g.reshape(kept) / hit.sum(dims, keepdims=True))
+
+    return y, (of_a,)
+
+
+def softmax(a: Array, *, dim: int) -> Result:
+    e = np.exp(a - a.max(dim, keepdims=True))  # shifted, so that exp cannot overflow
+    y = e / e.sum(dim, keepdims=True)
+    return y, (lambda g: y * (g - (g * y).sum(dim, keepdims=True)),)
+
+
+def log_softmax(a: Array, *, dim: int) -> Result:
+    shifted = a - a.max(dim, keepdims=True)
+    y = shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
+    return y, (lambda g: g - np.exp(y) * g.sum(dim, keepdims=True),)
+
+
+def cross_entropy(a: Array, *, target: Array) -> Result:
+    """The mean over the batch of -log softmax(a)[target]; a: (N, classes), target: (N,) ints."""
+    logs, _ = log_softmax(a, dim=1)
+    rows = np.arange(len(a))
+
+    def of_a(g: Array) -> Array:
+        p = np.exp(logs)
+        p[rows, target] -= 1
+        return p * (g / len(a))
+
+    return -logs[rows, target].mean(), (of_a,)
+
+
+# Layers.
+
+
+def matmul(a: Array, b: Array) -> Result:
+    def of_b(g: Array) -> Array:
+        if b.ndim == 2:  # one large product, not a sum of small ones
+            return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+        return a.swapaxes(-1, -2) @ g
+
+    return a @ b, (lambda g: g @ b.swapaxes(-1, -2), of_b)
+
+
+def _padded(x: Array, padding: Sequence[int], value: float = 0) -> Array:
+    if not any(padding):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)), constant_values=value)
+
+
+def _taps(
+    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], out: Sequence[int]
+) -> list[tuple[Any, ...]]:
+    """For each weight of a kernel: the index of the inputs that it meets, one for each output."""
+    sides = [
+        [slice(k * d, k * d + s * (n - 1) + 1, s) for k in range(size)]
+        for size, s, d, n in zip(kernel, stride, dilation, out, strict=True)
+    ]
+    return [(..., *tap) for tap in itertools.product(*sides)]
+
+
+def _uncrop(x: Array, padding: Sequence[int]) -> Array:
+    """The inside of a padded array."""
+    sides = (slice(p, n - p) for p, n in zip(padding, x.shape[2:], strict=True))
+    inside: tuple[Any, ...] = (..., *sides)
+    return x[inside]
+
+
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Result:
+    """x (N, C, *spatial), weight (O, C / groups, *kernel), bias (O,) -> (N, O, *out).
+
+    The inputs of each output are copied side by side, so that one matrix product a sample does the
+    work; depthwise weights meet one channel each, so shifted multiply-adds do it instead.
+    """
+    b_shape = None if bias is None else bias.shape
+    shape = shapes.conv("conv", x.shape, weight.shape, b_shape, stride, padding, dilation, groups)
+    taps = _taps(weight.shape[2:], stride, dilation, shape[2:])
+    padded = _padded(x, padding)
+    if weight.shape[1] == 1 and groups > 1:
+        y, of_padded, of_weight = _depthwise(padded, weight, shape, taps)
+    else:
+        y, of_padded, of_weight = _columns(padded, weight, shape, taps, groups)
+    if bias is not None:
+        y += bias.reshape(-1, *[1] * (y.ndim - 2))
+    axes = (0, *range(2, y.ndim))
+    return y, (lambda g: _uncrop(of_padded(g), padding), of_weight, lambda g: g.sum(axes))
+
+
+def _columns(
+    x: Array, weight: Array, shape: Sequence[int], taps: Sequence[Any], groups: int
+) -> tuple[Array, Gradient, Gradient]:
+    n, channels = x.shape[:2]
+    columns = np.empty((n, channels, len(taps), *shape[2:]), x.dtype)
+    for t, tap in enumerate(taps):
+        columns[:, :, t] = x[tap]
+    columns = columns.reshape(n, groups, channels // groups * len(taps), -1)
+    rows = weight.reshape(groups, shape[1] // groups, -1)
+
+    def of_x(g: Array) -> Array:
+        spread = rows.swapaxes(1, 2) @ g.reshape(n, groups, rows.shape[1], -1)
+        spread = spread.reshape(n, channels, len(taps), *shape[2:])
+        total = np.zeros_like(x)
+        for t, tap in enumerate(taps):
+            total[tap] += spread[:, :, t]
+        return total
+
+    def of_weight(g: Array) -> Array:
+        each = g.reshape(n, groups, rows.shape[1], -1) @ columns.swapaxes(2, 3)
+        return each.sum(0).reshape(weight.shape)
+
+    return (rows @ columns).reshape(shape), of_x, of_weight
+
+
+def _depthwise(
+    x: Array, weight: Array, shape: Sequence[int], taps: Sequence[Any]
+) -> tuple[Array, Gradient, Gradient]:
+    n, channels = x.shape[:2]
+    split = (n, channels, shape[1] // channels, *shape[2:])
+    # A tap's weights, ready to meet (N, C, outputs of a channel, *out).
+    rows = weight.reshape(*split[1:3], len(taps), *[1] * (len(split) - 3)).swapaxes(0, 2)
+    rows = rows.swapaxes(1, 2)
+    y = np.zeros(split, x.dtype)
+    for row, tap in zip(rows, taps, strict=True):
+        y += row * x[tap][:, :, None]
+
+    def of_x(g: Array) -> Array:
+        g = g.reshape(split)
+        total = np.zeros_like(x)
+        for row, tap in zip(rows, taps, strict=True):
+            total[tap] += (row * g).sum(2)
+        return total
+
+    def of_weight(g: Array) -> Array:
+        g = g.reshape(split)
+        each = [np.einsum("ncm...,nc...->cm...", g, x[tap]) for tap in taps]
+        return np.stack([e.reshape(*split[1:3], -1).sum(-1) for e in each], -1).reshape(
+            weight.shape
+        )
+
+    return y.reshape(shape), of_x, of_weight
+
+
+def max_pool(
+    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Result:
+    """x (N, C, *spatial) -> (N, C, *out). Of equal maxima the first gets the gradient."""
+    shape = shapes.pool("max_pool", x.shape, kernel, stride, padding)
+    taps = _taps(kernel, stride, [1] * len(kernel), shape[2:])
+    padded = _padded(x, padding, -np.inf)
+    y = padded[taps[0]].copy()
+    for tap in taps[1:]:
+        np.maximum(y, padded[tap], out=y)
+
+    def of_x(g: Array) -> Array:
+        total = np.zeros_like(padded)
+        for tap in taps:
+            hit = padded[tap] == y
+            total[tap] += g * hit
+            g = g * ~hit
+        return _uncrop(total, padding)
+
+    return y, (of_x,)
+
+
+def avg_pool(
+    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Result:
+    """x (N, C, *spatial) -> (N, C, *out); zeros of the padding count, as they do in PyTorch."""
+    shape = shapes.pool("avg_pool", x.shape, kernel, stride, padding)
+    taps = _taps(kernel, stride, [1] * len(kernel), shape[2:])
+    padded = _padded(x, padding)
+    y = np.zeros(shape, x.dtype)
+    for tap in taps:
+        y += padded[tap]
+    y /= len(taps)
+
+    def of_x(g: Array) -> Array:
+        g = g / len(taps)
+        total = np.zeros_like(padded)
+        for tap in taps:
+            total[tap] += g
+        return _uncrop(total, padding)
+
+    return y, (of_x,)
+
+
+def batch_norm(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Result:
+    """Each channel of x (N, C, ...) normalised, then scaled and shifted: one fused pass.
+
+    In training over the batch, and the running statistics move by `momentum`, in place, with the
+    unbiased variance as in PyTorch; else by the running statistics. (Ioffe and Szegedy, 2015.)
+    """
+    flat = x.reshape(*x.shape[:2], -1)
+    n = flat.shape[0] * flat.shape[2]
+    if training:
+        mean = flat.sum((0, 2)) / n
+        normal = flat - mean[:, None]
+        var = np.einsum("ncl,ncl->c", normal, normal) / n
+        running_mean += momentum * (mean - running_mean)
+        running_var += momentum * (var * n / (n - 1) - running_var)
+    else:
+        normal = flat - running_mean[:, None]
+        var = running_var
+    inverse = 1 / np.sqrt(var + np.asarray(eps, x.dtype))
+    normal *= inverse[:, None]
+    y = normal * weight[:, None]
+    y += bias[:, None]
+
+    def gradients(g: Array) -> tuple[Array, Array, Array]:
+        g = g.reshape(flat.shape)
+        of_bias = g.sum((0, 2))
+        of_weight = np.einsum("ncl,ncl->c", g, normal)
+        if training:  # the batch's mean and variance move with x
+            of_x = normal * (-of_weight / n)[:, None]
+            of_x += g
+            of_x -= (of_bias / n)[:, None]
+            of_x *= (weight * inverse)[:, None]
+        else:
+            of_x = g * (weight * inverse)[:, None]
+        return of_x.reshape(x.shape), of_weight, of_bias
+
+    return y.reshape(x.shape), gradients
