@@ -67,22 +67,28 @@ def check(program, count, arena_bytes):
     for i in range(count):
         f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
         kind, rows = f[0], f[9]
-        _check(CONV2D <= kind <= ADD and min(f) >= -128 and min(f[4:14]) > 0, "operation", i)
+        _check(
+            CONV2D <= kind <= ADD
+            and min(f) >= -128
+            and min(f[4:14]) > 0
+            and max(f[4:16]) < 1 << 16
+            and max(f[16:20]) < 128,
+            "operation", i,
+        )
         taps = f[10] * f[11]
         weight = scratch = 0
-        if kind == CONV2D:
+        if kind in (CONV2D, DENSE):
             weight = rows * taps * f[6]
             scratch = 4 * taps * f[6]
-        elif kind == DENSE:
-            weight = rows * f[6]
-            scratch = 4 * f[6]
         elif kind == DEPTHWISE:
             weight = rows * taps
             _check(rows % f[6] == 0, "channels of operation", i)
         elif kind == ADD:
             rows = 3
+            _check(f[4:7] == f[7:10], "shapes of operation", i)
         else:
             rows = 0
+            _check(f[6] == f[9], "channels of operation", i)
         x_bytes = f[4] * f[5] * f[6]
         _check(kind != ADD or (f[2] >= 0 and f[2] + x_bytes <= arena_bytes), "arena")
         _check(
@@ -100,7 +106,7 @@ def check(program, count, arena_bytes):
         for d in range(2):
             last = (f[7 + d] - 1) * f[12 + d] - f[14 + d]
             _check(
-                kind in (DENSE, ADD) or (0 <= f[14 + d] < f[10 + d] and last < f[4 + d]),
+                0 <= f[14 + d] < f[10 + d] and last < f[4 + d],
                 "window of operation", i,
             )
 
@@ -140,7 +146,8 @@ class Model:
             )
         pairs = self.vectors * (input_bytes + output_bytes)
         _check(
-            header_bytes == program_at == HEADER_BYTES
+            version > 0
+            and header_bytes == program_at == HEADER_BYTES
             and meta_at == program_at + program_bytes
             and self._vectors_at == meta_at + meta_bytes
             and file_bytes == self._vectors_at + pairs + 32
@@ -148,26 +155,26 @@ class Model:
             and output_at + output_bytes <= self.arena_bytes,
             "header",
         )
-        # The sizes are checked before anything is allocated, the checksum before anything is used.
+        # The checksum comes before every size that the file's length does not bear out.
         _check(f.seek(0, 2) == file_bytes, "length")
         f.seek(HEADER_BYTES)
         self.program_bytes = program_bytes
         self._program = bytearray(program_bytes)
+        found = binascii.crc32(raw[CRC_FROM:])
+        for part in self._pieces(f, file_bytes - HEADER_BYTES - 32, memoryview(self._program)):
+            found = binascii.crc32(part, found)
+        _check(found == crc, "checksum")
+        self.sha256 = binascii.hexlify(f.read(32)).decode()
+        f.seek(HEADER_BYTES)
         f.readinto(self._program)
-        meta = f.read(meta_bytes)
+        check(self._program, count, self.arena_bytes)
+        meta = json.loads(f.read(meta_bytes))
+
         self._arena = bytearray(self.arena_bytes)
         self._view = view = memoryview(self._arena)
         self.input = view[input_at : input_at + input_bytes]
         self.output = view[output_at : output_at + output_bytes]
         self._input_at, self._output_at = input_at, output_at
-        found = binascii.crc32(meta, binascii.crc32(self._program, binascii.crc32(raw[CRC_FROM:])))
-        for part in self._pieces(f, pairs):
-            found = binascii.crc32(part, found)
-        _check(found == crc, "checksum")
-        self.sha256 = binascii.hexlify(f.read(32)).decode()
-        check(self._program, count, self.arena_bytes)
-
-        meta = json.loads(meta)
         self.name = meta["name"]
         self.labels = meta["labels"]
         self.features = meta["features"]
@@ -182,9 +189,8 @@ class Model:
             kind = struct.unpack_from("<i", self._program, at)[0]
             self._steps.append((self.kernels[kind], at))
 
-    def _pieces(self, f, n):
-        """The next n bytes of the file, in pieces that lie in the arena: no buffer of their own."""
-        view = self._view
+    def _pieces(self, f, n, view):
+        """The next n bytes of the file, in pieces that lie in the view."""
         while n > 0:
             got = f.readinto(view[: min(n, len(view))])
             _check(got, "cut short")
@@ -235,7 +241,8 @@ class Model:
 
     def _verify(self, f):
         digest = hashlib.sha256()
-        for part in self._pieces(f, self._vectors_at + self.vectors * (len(self.input) + len(self.output))):
+        pairs = self.vectors * (len(self.input) + len(self.output))
+        for part in self._pieces(f, self._vectors_at + pairs, self._view):
             digest.update(part)
         _check(binascii.hexlify(digest.digest()).decode() == self.sha256, "SHA-256")
         f.seek(self._vectors_at)

@@ -153,7 +153,9 @@ def check(kind, seed, **fixed):
     else:
         f["out_c"] = f["in_c"] * (r(1, 3) if kind == DEPTHWISE else 1)
     if kind in (DENSE, ADD):
-        f.update({n: 1 for n in ("kernel_h", "kernel_w", "stride_h", "stride_w")}, pad_h=0, pad_w=0)
+        f.update(
+            dict.fromkeys(("kernel_h", "kernel_w", "stride_h", "stride_w"), 1), pad_h=0, pad_w=0
+        )
     if kind == DENSE:
         f.update(in_h=1, in_w=1, out_h=1, out_w=1, in_c=r(1, 50))
     if kind == ADD:
@@ -206,7 +208,7 @@ def test_avg_pool():
 
 def test_avg_pool_rounds_halves_away_from_zero():
     f = {"kind": AVG_POOL, "in_c": 1, "out_c": 1, "low": -128, "high": 127, "pad_h": 0, "pad_w": 0}
-    f.update({n: 1 for n in ("in_h", "kernel_h", "stride_h", "stride_w", "out_h", "out_w")})
+    f.update(dict.fromkeys(("in_h", "kernel_h", "stride_h", "stride_w", "out_h", "out_w"), 1))
     for x, y in (([1, 2], 2), ([-1, -2], -2), ([0, 1], 1), ([0, -1], -1), ([1, 0, 0], 0)):
         assert run(dict(f, in_w=len(x), kernel_w=len(x)), x, [], [], []) == unsigned([y])
 
@@ -222,7 +224,9 @@ def test_dot_products_at_the_largest_sums():
         for multiplier in (1 << 30, (1 << 31) - 1):
             for shift in (-31, -20, -8, 0):
                 f = {"kind": DENSE, "in_c": 4000, "out_c": 1, "x_zero": -128, "y_zero": 0}
-                f.update({n: 1 for n in ("in_h", "in_w", "kernel_h", "kernel_w", "out_h", "out_w")})
+                f.update(
+                    dict.fromkeys(("in_h", "in_w", "kernel_h", "kernel_w", "out_h", "out_w"), 1)
+                )
                 f.update(stride_h=1, stride_w=1, pad_h=0, pad_w=0, low=-128, high=127)
                 x, w, rows = [127] * 4000, [127 * sign] * 4000, [(5, multiplier, shift)]
                 assert run(f, x, [], w, rows) == unsigned(expected(f, x, [], w, rows))

@@ -46,10 +46,6 @@ def multiply_by_quantized_multiplier(x, multiplier, shift):
     return rounding_divide_by_pot(product, right)
 
 
-def multipliers():
-    return [0, 1 << 30, (1 << 30) + 1, INT32_MAX - 1, INT32_MAX]
-
-
 def test_high_mul():
     for a in EXTREMES:
         for b in EXTREMES:
@@ -84,17 +80,17 @@ def test_rounding_shift():
 
 def test_requantize():
     for shift in range(-31, 31):
-        for multiplier in multipliers():
+        for multiplier in (0, 1 << 30, (1 << 30) + 1, INT32_MAX - 1, INT32_MAX):
             for x in EXTREMES:
                 if abs(x) << max(shift, 0) <= INT32_MAX:
-                    expected = multiply_by_quantized_multiplier(x, multiplier, shift)
-                    assert quant.requantize(x, multiplier, shift) == expected, (x, multiplier, shift)
+                    case = x, multiplier, shift
+                    assert quant.requantize(*case) == multiply_by_quantized_multiplier(*case), case
     for r in randoms(3, 3000):
         shift = (r >> 33) % 40 - 31
         x = int32(r) >> max(shift, 0)
         multiplier = (1 << 30) + (r >> 20 & 0x3FFFFFFF)
-        expected = multiply_by_quantized_multiplier(x, multiplier, shift)
-        assert quant.requantize(x, multiplier, shift) == expected, (x, multiplier, shift)
+        case = x, multiplier, shift
+        assert quant.requantize(*case) == multiply_by_quantized_multiplier(*case), case
 
 
 def test_requantize_rounds_twice():
@@ -115,7 +111,7 @@ def test_quantize_multiplier():
         if multiplier == 1 << 31:
             multiplier, shift = 1 << 30, shift + 1
         expected = (multiplier, shift) if shift >= -31 else (0, 0)
-        assert quant.quantize_multiplier(numerator * 2.0**-exponent) == expected, (numerator, exponent)
+        assert quant.quantize_multiplier(numerator * 2.0**-exponent) == expected, (r, numerator)
 
 
 def test_quantize_multiplier_at_the_edges():

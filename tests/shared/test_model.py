@@ -1,0 +1,302 @@
+"""Reading a model file written by hand here; a damaged one is refused, always alike."""
+
+import binascii
+import hashlib
+import io
+import struct
+
+from tinytorch_core import model, qops
+
+PROGRAM = 64
+META = (
+    b'{"name":"m","labels":["a","b"],"features":null,"input":{"shape":[2],"scale":0.5,'
+    b'"zero_point":-1},"output":{"shape":[2],"scale":0.25,"zero_point":3}}'
+)
+HEADER_FIELDS = (
+    "magic", "version", "header_bytes", "file_bytes", "crc", "program_at", "program_bytes",
+    "meta_at", "meta_bytes", "vectors_at", "vectors", "arena_bytes", "operations", "input_at",
+    "input_bytes", "output_at", "output_bytes",
+)  # fmt: skip
+
+
+class Model(model.Model):
+    """A model from bytes, on the reference operations."""
+
+    kernels = qops.KERNELS
+
+    def _open(self):
+        return io.BytesIO(self.path)
+
+
+def record(**fields):
+    return struct.pack(model.RECORD, *[fields.pop(name, 0) for name in model.FIELDS])
+
+
+ONES = ("in_h", "in_w", "out_h", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w")
+
+
+def dense(**fields):
+    """A dense layer of two inputs and two outputs: [[1, 2], [-3, 4]] @ x + [5, -6], halved."""
+    f = dict.fromkeys(ONES, 1)
+    f.update(kind=model.DENSE, in_c=2, out_c=2, x=8, y=12, scratch=0, table=96, weight=120)
+    f.update(x_zero=-1, y_zero=3, low=-128, high=127)
+    f.update(fields)
+    rows = struct.pack("<iiiiii", 5, 1 << 30, 0, -6, 1 << 30, 0)
+    return record(**f) + rows + struct.pack("<bbbb", 1, 2, -3, 4)
+
+
+def sealed(header, body):
+    """Header fields (a dict) and body with their checksums."""
+    head = struct.pack(model.HEADER, *[header[name] for name in HEADER_FIELDS])
+    data = head[: model.CRC_FROM - 4]
+    data += struct.pack("<I", binascii.crc32(head[model.CRC_FROM :] + body))
+    data += head[model.CRC_FROM :] + body
+    return data + hashlib.sha256(data).digest()
+
+
+def parts(program, meta=META, vectors=()):
+    """The header fields and the body of a model file."""
+    body = program + meta + b"".join(vectors)
+    meta_at = PROGRAM + len(program)
+    header = {
+        "magic": model.MAGIC, "version": 1, "header_bytes": 64,
+        "file_bytes": PROGRAM + len(body) + 32, "crc": 0,
+        "program_at": PROGRAM, "program_bytes": len(program),
+        "meta_at": meta_at, "meta_bytes": len(meta),
+        "vectors_at": meta_at + len(meta), "vectors": len(vectors),
+        "arena_bytes": 16, "operations": 1,
+        "input_at": 8, "input_bytes": 2, "output_at": 12, "output_bytes": 2,
+    }  # fmt: skip
+    return header, body
+
+
+# x = [9, -11] and zero point -1: [10 - 20 + 5, -30 - 40 - 6] / 2 + 3, the half rounded up
+VECTOR = struct.pack("<bbbb", 9, -11, 1, -35)
+GOOD = sealed(*parts(dense(), vectors=[VECTOR]))
+
+
+def refused(data):
+    """The one sentence with which reading and verifying the file ends; None where it is taken."""
+    try:
+        Model(data).verify()
+    except ValueError as e:
+        assert str(e)
+        return str(e)
+    return None
+
+
+def test_a_good_file():
+    m = Model(GOOD)
+    assert (m.name, m.labels, m.features) == ("m", ["a", "b"], None)
+    assert (m.input_shape, m.scale, m.zero_point) == ((2,), 0.5, -1)
+    assert (m.output_shape, m.output_scale, m.output_zero_point) == ((2,), 0.25, 3)
+    assert (m.arena_bytes, m.program_bytes, m.vectors) == (16, len(dense()), 1)
+    assert m.sha256 == binascii.hexlify(GOOD[-32:]).decode()
+    assert m.verify() == 1
+
+
+def test_run_and_predict():
+    m = Model(GOOD)
+    m.input[:] = VECTOR[:2]
+    m.run()
+    assert bytes(m.output) == VECTOR[2:]
+    assert m.predict([9, -11]) == 0 and bytes(m.output) == VECTOR[2:]
+    assert m.predict([5.0, -5.0]) == 0 and bytes(m.output) == VECTOR[2:]  # real = (q + 1) / 2
+    assert m.predict([-100, 100]) == 1
+    assert m.predict([1000.0, -1000.0]) == 0 and bytes(m.input) == b"\x7f\x80"
+    assert m.predict([-128, -128]) == m.best()
+    m.output[:] = b"\x80\x80"
+    assert m.best() == 0
+    m.output[:] = b"\xff\x00"
+    assert m.best() == 1
+
+
+def test_predict_refuses_another_length():
+    for x in ([], [1], [1, 2, 3]):
+        try:
+            Model(GOOD).predict(x)
+            raise AssertionError("taken")
+        except ValueError as e:
+            assert "takes 2 values" in str(e) and "got %d" % len(x) in str(e)
+
+
+def test_a_file_without_vectors():
+    assert Model(sealed(*parts(dense()))).verify() == 0
+
+
+def test_cut_at_every_length():
+    for n in range(len(GOOD)):
+        assert refused(GOOD[:n]), n
+
+
+def test_longer_than_it_says():
+    assert refused(GOOD + b"\0")
+
+
+def test_every_bit_flipped():
+    data = bytearray(GOOD)
+    for i in range(8 * len(data)):
+        data[i >> 3] ^= 1 << (i & 7)
+        assert refused(bytes(data)), (i >> 3, i & 7)
+        data[i >> 3] ^= 1 << (i & 7)
+
+
+def test_every_byte_inverted():
+    data = bytearray(GOOD)
+    for i in range(len(data)):
+        data[i] ^= 255
+        assert refused(bytes(data)), i
+        data[i] ^= 255
+
+
+def test_another_kind_of_file():
+    for data in (b"", b"PK\3\4" + bytes(200), b"TTM", bytes(500)):
+        assert "not a TinyTorch model" in refused(data), data
+
+
+def test_a_newer_format_says_so():
+    for version in (2, 3, 65535):
+        header, body = parts(dense())
+        header["version"] = version
+        said = refused(sealed(header, body))
+        assert "format %d" % version in said and "update" in said
+
+
+def test_header_fields_that_contradict_each_other():
+    # Checksums are right, so only the fields themselves can give these files away.
+    sizes = (0, 1, 63, 64, 65, 100, 4096, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+    for name in HEADER_FIELDS[2:]:
+        if name == "crc":
+            continue
+        for value in (0, 1, 63, 65535) if name == "header_bytes" else sizes:
+            header, body = parts(dense(), vectors=[VECTOR])
+            if header[name] == value:
+                continue
+            # A larger arena is no contradiction, and neither are two other bytes of this one for
+            # the input or output: then the test vector speaks.
+            if name == "arena_bytes" and value > 16:
+                continue
+            header[name] = value
+            assert refused(sealed(header, body)), (name, value)
+
+
+def test_a_vector_that_does_not_agree_is_named():
+    wrong = struct.pack("<bbbb", 9, -11, 1, -34)
+    said = refused(sealed(*parts(dense(), vectors=[VECTOR, wrong])))
+    assert "vector 1" in said and "'m'" in said
+
+
+class Arena:
+    """Bytes that take no index outside: a bytearray would take negative ones."""
+
+    def __init__(self, n):
+        self.data = bytearray(n)
+
+    def __getitem__(self, i):
+        assert 0 <= i < len(self.data)
+        return self.data[i]
+
+    def __setitem__(self, i, value):
+        assert 0 <= i < len(self.data)
+        self.data[i] = value
+
+
+def in_bounds(program, arena_bytes):
+    """Run the one operation of a program that `check` took on an arena that minds its bounds."""
+    op = model.Op(program, 0)
+    # A table that was moved holds shifts of any size, and 1 << 2**31 fills the memory; only the
+    # indices matter here.
+    requantize = qops.requantize
+    qops.requantize = lambda acc, multiplier, shift: acc
+    try:
+        qops.KERNELS[op.kind](Arena(arena_bytes), program, 0)
+    finally:
+        qops.requantize = requantize
+    # What the fast kernels do beyond the reference: gather a window of int32 in the scratch.
+    if op.kind in (model.CONV2D, model.DENSE):
+        assert op.scratch % 4 == op.table % 4 == 0
+        assert op.scratch + 4 * op.kernel_h * op.kernel_w * op.in_c <= arena_bytes
+        assert op.weight + op.out_c * op.kernel_h * op.kernel_w * op.in_c <= len(program)
+    # ... and walk input or output by the other one's size.
+    if op.kind == model.ADD:
+        n = op.out_h * op.out_w * op.out_c
+        assert max(op.x, op.x2) + n <= arena_bytes
+    assert op.y + op.out_h * op.out_w * op.out_c <= arena_bytes
+
+
+def samples():
+    """One program for each operation, all with an arena of 160 bytes."""
+    image = {
+        "in_h": 3, "in_w": 3, "in_c": 2, "out_h": 2, "out_w": 2, "out_c": 2,
+        "kernel_h": 2, "kernel_w": 2, "stride_h": 2, "stride_w": 2, "pad_h": 1, "pad_w": 1,
+        "x": 112, "x2": 112, "y": 132, "scratch": 4, "low": -128, "high": 127,
+        "table": 96, "weight": 132,
+    }  # fmt: skip
+    tail = struct.pack("<iii", 1, 1 << 30, -7) * 3 + bytes(range(24))
+    for kind in (model.CONV2D, model.DEPTHWISE, model.MAX_POOL, model.AVG_POOL):
+        yield record(kind=kind, **image) + tail
+    ones = dict.fromkeys(ONES, 1)
+    image.update(ones, pad_h=0, pad_w=0)
+    yield record(**dict(image, kind=model.DENSE, in_c=12)) + tail
+    yield record(**dict(image, kind=model.ADD, in_c=12, out_c=12)) + tail
+
+
+def test_check_takes_sound_records():
+    for program in samples():
+        model.check(program, 1, 160)
+        in_bounds(program, 160)
+
+
+def test_check_refuses_every_record_that_leaves_its_bounds():
+    values = list(range(-130, 165)) + [1 << 16, 1 << 20, (1 << 31) - 1, -(1 << 31), (1 << 31) - 4]
+    taken = left = 0
+    for program in samples():
+        for field in range(len(model.FIELDS)):
+            for value in values:
+                fuzzed = bytearray(program)
+                struct.pack_into("<i", fuzzed, 4 * field, value)
+                try:
+                    model.check(fuzzed, 1, 160)
+                except ValueError:
+                    left += 1
+                    continue
+                taken += 1
+                in_bounds(fuzzed, 160)
+    assert taken > 1000 and left > 10000, (taken, left)
+
+
+def test_check_refuses_pairs_of_fields_that_leave_their_bounds():
+    state = 7
+    for program in samples():
+        for _ in range(3000):
+            fuzzed = bytearray(program)
+            for _ in range(3):
+                state = (state * 6364136223846793005 + 1442695040888963407) & ((1 << 64) - 1)
+                field, value = (state >> 33) % len(model.FIELDS), (state >> 40) % 20 - 2
+                struct.pack_into("<i", fuzzed, 4 * field, value)
+            try:
+                model.check(fuzzed, 1, 160)
+            except ValueError:
+                continue
+            in_bounds(fuzzed, 160)
+
+
+def test_check_refuses_more_operations_than_there_are():
+    for program in samples():
+        for count in (2, 3, 1 << 31, (1 << 32) - 1):
+            try:
+                model.check(program, count, 160)
+                raise AssertionError("taken")
+            except ValueError:
+                pass
+
+
+def test_check_refuses_a_program_cut_short():
+    for program in list(samples())[:2]:
+        need = 132 + (16 if program[0] == model.CONV2D else 8)
+        for n in range(need):
+            try:
+                model.check(program[:n], 1, 160)
+                raise AssertionError("taken at %d" % n)
+            except ValueError:
+                pass
