@@ -1,6 +1,7 @@
 """Kits for the tests of the tools, each with a flash of its own."""
 
 import pytest
+
 from tito.errors import Fault
 from tito.firmware import find_firmware
 from tito.kits import open_kit

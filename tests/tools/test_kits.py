@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tito import kits
 from tito.doctor import doctor
 from tito.errors import Fault, Usage
@@ -206,7 +207,7 @@ def test_machine_reset_is_a_power_cycle(virtual_kit):
         repl.enter()
         repl.exec("f = open('main.py', 'w'); f.write('print(6 * 7)'); f.close()")
         repl.exec_start("import machine; machine.reset()")
-        assert repl._until(b"42\n", 5)
+        assert repl.until(b"42\n", 5)
         repl.enter()
         assert b"'f'" not in repl.exec("print(dir())")
 

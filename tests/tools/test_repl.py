@@ -8,6 +8,7 @@ import tty
 
 import pytest
 import serial
+
 from tito.errors import Fault, Usage
 from tito.repl import DeviceError, Repl
 
@@ -28,7 +29,7 @@ def test_an_exception_on_the_kit(repl):
 
 def test_ctrl_c_interrupts_a_running_loop(repl):
     repl.exec_start("print('running')\nwhile True: pass")
-    assert repl._until(b"running", 5)
+    assert repl.until(b"running", 5)
     repl.write(b"\x03")
     with pytest.raises(DeviceError, match="KeyboardInterrupt"):
         repl.exec_end()
@@ -36,7 +37,7 @@ def test_ctrl_c_interrupts_a_running_loop(repl):
 
 def test_enter_interrupts_a_running_loop_and_frees_the_heap(repl):
     repl.exec_start("x = bytearray(100_000)\nprint('running')\nwhile True: pass")
-    assert repl._until(b"running", 5)
+    assert repl.until(b"running", 5)
     repl.enter()
     with pytest.raises(DeviceError, match="NameError"):
         repl.exec("x")
@@ -51,12 +52,12 @@ def test_enter_without_reset_keeps_variables(repl):
 def test_soft_reset_in_the_friendly_repl(repl):
     repl.exec("x = 1")
     repl.write(b"\x02")
-    assert repl._until(b">>> ", 5)
+    assert repl.until(b">>> ", 5)
     repl.write(b"\x04")
-    assert repl._until(b"soft reboot\r\n", 5)
-    assert repl._until(b">>> ", 5)
+    assert repl.until(b"soft reboot\r\n", 5)
+    assert repl.until(b">>> ", 5)
     repl.write(b"x\r")
-    assert repl._until(b"NameError", 5)
+    assert repl.until(b"NameError", 5)
 
 
 def test_main_runs_after_a_soft_reset_in_the_friendly_repl_only(repl):
@@ -64,9 +65,9 @@ def test_main_runs_after_a_soft_reset_in_the_friendly_repl_only(repl):
     repl.soft_reset()
     assert b"x" not in repl.exec("1")
     repl.write(b"\x02")
-    assert repl._until(b">>> ", 5)
+    assert repl.until(b">>> ", 5)
     repl.write(b"\x04")
-    assert b"42" in repl._until(b">>> ", 5)
+    assert b"42" in repl.until(b">>> ", 5)
     repl.enter()
     repl.exec("import os; os.remove('main.py')")
 
@@ -87,11 +88,14 @@ micropython.kbd_intr(3)
 
 def test_binary_bytes_pass_while_ctrl_c_is_off(repl):
     repl.exec_start(ECHO)
-    assert repl._until(b"ready", 5)
+    assert repl.until(b"ready", 5)
     for turn in range(4):
         data = bytes((turn * 3 + value) & 255 for value in range(256))
         repl.write(data)
-        assert repl._exactly(256) == data
+        back = b""
+        while len(back) < 256:
+            back += repl.read(256 - len(back), 5)
+        assert back == data
     assert repl.exec_end() == b""
 
 
@@ -111,7 +115,7 @@ def test_enter_frees_a_stuck_receiver(shared_kit):
     with Repl(shared_kit.port, shared_kit.patience) as repl:
         repl.enter()
         repl.exec_start(STUCK)
-        assert repl._until(b"ready", 5)
+        assert repl.until(b"ready", 5)
         repl.write(b"<the first bytes of a frame")
     with Repl(shared_kit.port, shared_kit.patience, goodbye=b"!") as repl:
         repl.enter()

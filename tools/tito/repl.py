@@ -84,9 +84,9 @@ class Repl:
         return data
 
     def discard(self, quiet: float = 0.05) -> bytes:
-        """Read until nothing has come for `quiet` seconds; returns at most the last 200 bytes."""
-        end = time.monotonic() + 1 + 0.05 * self.patience
-        while self._fill(quiet * self.patience**0.5) and time.monotonic() < end:
+        """Read until nothing comes for `quiet` seconds; returns the last bytes, at most 200."""
+        end = time.monotonic() + 1
+        while self._fill(quiet) and time.monotonic() < end:
             del self._buffer[:-200]
         last = bytes(self._buffer)
         self._buffer.clear()
@@ -106,8 +106,8 @@ class Repl:
         self._buffer += data
         return bool(data)
 
-    def _until(self, end: bytes, timeout: float) -> bytes | None:
-        """All bytes up to and with `end`, or None if it does not come; the rest stays buffered."""
+    def until(self, end: bytes, timeout: float) -> bytes | None:
+        """All bytes up to and with `end`, or None if it does not come within `timeout` seconds."""
         deadline = time.monotonic() + timeout * self.patience
         start = 0
         while (at := self._buffer.find(end, start)) < 0:
@@ -144,7 +144,7 @@ class Repl:
             answer = self.discard() or answer
             self.write(b"\r\x01")
             # The kit has nothing to compute here, so patience counts for less than elsewhere.
-            if self._until(BANNER, 0.98 / self.patience + 0.02):
+            if self.until(BANNER, 0.98 / self.patience + 0.02):
                 break
             answer = self.discard() or answer
         else:
@@ -164,7 +164,7 @@ class Repl:
     def soft_reset(self) -> None:
         """A fresh interpreter, in the raw REPL; boot.py runs, main.py does not."""
         self.write(b"\x04")
-        if self._until(b"soft reboot\r\n", 5) is None or self._until(BANNER, 10) is None:
+        if self.until(b"soft reboot\r\n", 5) is None or self.until(BANNER, 10) is None:
             raise self._silent()
 
     def exec_start(self, code: str | bytes) -> None:
@@ -191,13 +191,13 @@ class Repl:
             at += len(part)
             left -= len(part)
         self.write(b"\x04")
-        if self._until(b"\x04", 10) is None:
+        if self.until(b"\x04", 10) is None:
             raise self._silent()
 
     def exec_end(self, timeout: float = 10) -> bytes:
         """Wait for the code to end. Returns what it printed; raises DeviceError for its error."""
-        printed, error = self._until(b"\x04", timeout), self._until(b"\x04", timeout)
-        if printed is None or error is None or self._until(b">", timeout) is None:
+        printed, error = self.until(b"\x04", timeout), self.until(b"\x04", timeout)
+        if printed is None or error is None or self.until(b">", timeout) is None:
             raise self._silent()
         if error[:-1]:
             raise DeviceError(self.port, error[:-1].decode(errors="replace"))
