@@ -39,7 +39,7 @@ def manifest(name):
     try:
         with open(_file(name, "json")) as f:
             return json.load(f)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
@@ -67,8 +67,9 @@ def models():
     for entry in _entries():
         if entry.endswith(".json"):
             model = manifest(entry[:-5])
-            model["name"] = entry[:-5]
-            found.append(model)
+            if model:
+                model["name"] = entry[:-5]
+                found.append(model)
     return found
 
 

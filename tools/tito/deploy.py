@@ -13,10 +13,10 @@ from tito import payload
 from tito.errors import Fault
 from tito.kits import Kit
 from tito.repl import DeviceError, Repl
-from tito.stream import Progress, Stream
+from tito.stream import ANSWER, Progress, Stream
 
 OLDEST = (1, 23)
-WORK = 30.0  # seconds that a board may take to load and verify a model, or to run it
+WORK = 30.0  # seconds that a board may take to load and verify a model
 
 # Runs on whatever Python the board has.
 PROBE = f"""
@@ -62,6 +62,7 @@ class Device:
         self.kit = kit
         self._repl = repl
         self.stream = Stream(repl, window)
+        self._run_time = ANSWER  # seconds that a run may take
 
     def __enter__(self) -> "Device":
         return self
@@ -141,7 +142,9 @@ class Device:
         return self._load(name, new=False)
 
     def _load(self, name: str, new: bool) -> dict:
-        return self.stream.ask(link.LOAD, WORK, name=name, new=new)
+        report = self.stream.ask(link.LOAD, WORK, name=name, new=new)
+        self._run_time = 1 + 3 * report["us"] / 1e6
+        return report
 
     def run(self, data: bytes) -> tuple[bytes, int]:
         """One inference: the input's bytes -> (the output's bytes, latency in microseconds)."""
@@ -149,14 +152,14 @@ class Device:
         answer = b""
         for at in range(0, len(data), most):
             part = struct.pack("<I", at) + data[at : at + most]
-            answer = self.stream.request(link.RUN, part, WORK)
+            answer = self.stream.request(link.RUN, part, self._run_time)
         if not answer:
             raise Fault(f"The model takes more than the {len(data)} bytes of input that it got.")
         return answer[4:], struct.unpack_from("<I", answer)[0]
 
     def profile(self) -> list[int]:
         """The microseconds of each operation in one run of the loaded model."""
-        return self.stream.ask(link.PROFILE, WORK)
+        return self.stream.ask(link.PROFILE, self._run_time)
 
     def delete(self, name: str) -> None:
         """Remove the model of this name from the kit's flash."""

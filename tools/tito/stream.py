@@ -16,8 +16,8 @@ from tito.errors import Fault
 from tito.repl import FILLER, Repl
 
 CHUNK = link.PAYLOAD - 4
-TRIES = 8
 ANSWER = 0.5  # seconds for an answer that takes the board no work to speak of
+GIVE_UP = 4.0  # seconds without an answer after which there will be none
 
 Progress = Callable[[int, int], None]  # called with (bytes done, bytes in all)
 
@@ -65,7 +65,7 @@ class Stream:
         """
         self._seq = self._seq % 255 + 1
         frame = link.frame(kind, self._seq, payload)
-        for _ in range(TRIES):
+        for _ in range(max(3, round(GIVE_UP / timeout))):
             self._repl.write(frame)
             while self._receive(timeout):
                 reply = self._reader
@@ -96,7 +96,7 @@ class Stream:
                 sent += len(chunk)
             if not self._receive(ANSWER):
                 silent += 1
-                if silent == TRIES:
+                if silent * ANSWER >= GIVE_UP:
                     raise self._silent()
                 self._repl.write(FILLER)
                 sent = acked
