@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+
 from tinytorch import datasets
 from tinytorch.augment import augment, rotations
 from tinytorch.cache import cache_folder, fetch

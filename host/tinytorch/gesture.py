@@ -1,0 +1,134 @@
+"""Recognising gestures from a motion sensor: the network, and how it is trained."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinytorch import nn, random
+from tinytorch.augment import augment
+from tinytorch.autograd import Tensor
+from tinytorch.data import Batch, DataLoader, Dataset, TensorDataset
+from tinytorch.export import to_bytes
+from tinytorch.features import motion_features, network_input, quantize_windows
+from tinytorch.optim import Adam, CosineAnnealingLR
+from tinytorch.quantize import Quant, quantize
+from tinytorch.recordings import Recordings
+from tinytorch.train import Epoch, Trainer
+from tinytorch_core.dsp import SCALE, ZERO_POINT
+
+EPOCHS = 60
+
+
+class Trained(NamedTuple):
+    """A trained network in eval mode, how training went, and the features for the model file."""
+
+    net: nn.Sequential
+    history: list[Epoch]
+    features: dict[str, Any]
+
+
+def window_for(recordings: Recordings) -> int:
+    """The number of samples that holds 99 of 100 training gestures, as a multiple of 32.
+
+    What is more than four times as long as usual is a stream, and does not count.
+    """
+    lengths = np.array([len(recordings.signals[i]) for i in recordings.members("train")])
+    gestures = lengths[lengths <= 4 * np.median(lengths)]
+    return 32 * int(np.ceil(np.quantile(gestures, 0.99) / 32))
+
+
+def gesture_net(channels: int, classes: int, window: int) -> nn.Sequential:
+    """A small network from motion windows (N, channels, window) to class scores (N, classes).
+
+    window: a multiple of 16. For three channels, four classes and 128 samples it has 7,244
+    parameters and takes 154,624 multiply-accumulates.
+    """
+    return nn.Sequential(
+        nn.Conv1d(channels, 16, 5, padding=2),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.Conv1d(16, 24, 5, padding=2),
+        nn.BatchNorm1d(24),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(24, 32, 5, padding=2),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(32 * (window // 16), classes),
+    )
+
+
+class Varied(Dataset):
+    """Windows (N, window, C) and their labels, augmented anew each time they are asked for."""
+
+    def __init__(
+        self, windows: NDArray[np.int16], labels: NDArray[np.int64], features: dict[str, Any]
+    ) -> None:
+        self.windows = windows
+        self.labels = labels
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        varied = augment(self.windows[indices], random.generator)
+        x = network_input(quantize_windows(varied, self.features))
+        return Tensor(x), Tensor(self.labels[indices])
+
+
+def gesture_data(recordings: Recordings, split: str, features: dict[str, Any]) -> TensorDataset:
+    """A split as the network takes it, unvaried: inputs (N, C, window) and labels (N,)."""
+    windows, labels = recordings.windows(split, features["window"])
+    return TensorDataset(network_input(quantize_windows(windows, features)), labels)
+
+
+def train_gesture(
+    recordings: Recordings,
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    progress: bool = True,
+    checkpoint: "str | Path | None" = None,
+    resume: bool = False,
+) -> Trained:
+    """Train a gesture network on the split `train`, watched by `val`.
+
+    The same seed gives the same network. checkpoint: a file that is rewritten after each epoch,
+    from which `resume` continues. Raises ValueError without recordings to train on.
+    """
+    random.manual_seed(seed)
+    recordings = recordings.with_validation(seed)
+    window = window_for(recordings)
+    # Streams are cut four times as finely as for a test: a movement may stand anywhere.
+    windows, labels = recordings.windows("train", window, hop=window // 4)
+    features = motion_features(windows, recordings.rate)
+    net = gesture_net(recordings.channels, len(recordings.classes), window)
+    optimizer = Adam(net.parameters(), lr=4e-3)
+    trainer = Trainer(
+        net, optimizer, schedule=CosineAnnealingLR(optimizer, epochs), seed=seed,
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    if resume:
+        trainer.resume()
+    train = DataLoader(Varied(windows, labels, features), batch_size=64, shuffle=True)
+    val = DataLoader(gesture_data(recordings, "val", features), batch_size=256)
+    history = trainer.fit(train, epochs, validation=val)
+    net.eval()
+    return Trained(net, history, features)
+
+
+def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gesture") -> bytes:
+    """The model file of a trained network, calibrated on `train`, with a test vector per class."""
+    windows, labels = recordings.windows("train", trained.features["window"])
+    x = quantize_windows(windows, trained.features)
+    net = quantize(
+        trained.net, network_input(x), name=name, labels=recordings.classes,
+        input=Quant(SCALE, ZERO_POINT), features=trained.features,
+    )  # fmt: skip
+    return to_bytes(net, x[np.unique(labels, return_index=True)[1]])
