@@ -17,7 +17,7 @@ from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_PO
 
 flatbuffers = oracle("flatbuffers", "test")
 tflite = oracle("tflite", "test")
-runtime = oracle("tflite_micro.runtime", "test")
+runtime = oracle("tflite_micro", "test").runtime
 
 OPERATORS = {
     CONV2D: ("CONV_2D", "Conv2DOptions"),
@@ -110,7 +110,7 @@ class Writer:
 def to_tflite(
     net: QuantizedNet, quants: Sequence[Quant], weight_scales: Sequence[Sequence[float]]
 ) -> bytes:
-    """quants: of each operation's output; weight_scales: of each operation, one a channel or one."""
+    """quants: of every operation's output; weight_scales: one a channel, or one."""
     w = Writer()
     first = net.operations[0].node
     start = w.tensor(
