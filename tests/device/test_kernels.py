@@ -1,0 +1,89 @@
+"""The board's kernels equal the specification to the byte, and allocate nothing."""
+
+import json
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, micropython
+from tests.operations import KINDS, Reference, random_case
+from tinytorch.export import to_bytes
+from tinytorch.graph import INPUT, Node
+from tinytorch.quantize import Operation, Quant, QuantizedNet
+from tinytorch_core.model import DENSE
+from tinytorch_core.quant import ACC_LIMIT
+
+CASES = 250
+CASE = "<IHHH"  # as in check_kernels.py
+
+
+def on_the_board(code: str, heap: str = "4m"):
+    path = ":".join(str(ROOT / p) for p in ("device", "shared", "tests/device"))
+    run = subprocess.run(
+        [micropython(), "-X", f"heapsize={heap}", "-c", f"import check_kernels as c, json; {code}"],
+        capture_output=True, text=True, timeout=120, env={"MICROPYPATH": path},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr or run.stdout
+    return json.loads(run.stdout)
+
+
+def write(path: Path, cases) -> None:
+    with path.open("wb") as f:
+        for data, x, y in cases:
+            f.write(struct.pack(CASE, len(data), len(x), x[0].nbytes, y[0].nbytes))
+            f.write(data + x.tobytes() + y.tobytes())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernels_equal_the_specification(kind, tmp_path):
+    path = tmp_path / kind
+    write(path, (random_case(kind, seed) for seed in range(CASES)))
+    assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [CASES, CASES]
+
+
+def wide_case(seed: int):
+    """A dense layer whose sums reach both ends of the allowed accumulator, at every shift."""
+    rng = np.random.default_rng(seed)
+    inputs, outputs = 1000, 24
+    signs = rng.choice([-1, 1], (outputs, 1))
+    weight = np.full((outputs, inputs), 127) * signs
+    shift = rng.integers(-31, 4, outputs)
+    # x = 127 everywhere, zero point -128: the largest sum; the bias lifts it to the limit.
+    limit = (ACC_LIMIT - 1 >> np.maximum(shift, 0)) - rng.integers(0, 3, outputs)
+    bias = signs[:, 0] * (limit - 127 * 255 * inputs)
+    multiplier = rng.choice([1 << 30, (1 << 31) - 1, rng.integers(1 << 30, 1 << 31)], outputs)
+    operation = Operation(
+        Node("wide", DENSE, (INPUT,), 1, 1, inputs, 1, 1, outputs),
+        -128, 0, -128, 127, np.stack([bias, multiplier, shift], 1).astype(np.int32),
+        weight.reshape(-1).astype(np.int8),
+    )  # fmt: skip
+    quant = Quant(1.0, -128)
+    net = QuantizedNet("wide", [operation], (inputs,), quant, (outputs,), Quant(1.0, 0), [])
+    data, x = to_bytes(net), np.full((2, inputs), 127, np.int8)
+    x[1] = -128
+    return data, x, Reference(data).run_batch(x)
+
+
+def test_kernels_equal_the_specification_at_the_largest_sums(tmp_path):
+    path = tmp_path / "wide"
+    write(path, map(wide_case, range(20)))
+    assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [20, 20]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_allocates_nothing(kind, tmp_path):
+    path = tmp_path / kind
+    path.write_bytes(random_case(kind, 1)[0])
+    code = f"print(json.dumps(c.allocated({str(path)!r})))"
+    assert on_the_board(code, "200k") == [0, 0]
+
+
+def test_the_checker_sees_a_wrong_byte(tmp_path):
+    data, x, y = random_case("dense", 3)
+    y[-1, ..., -1] ^= 1
+    write(tmp_path / "wrong", [random_case("dense", 2), (data, x, y)])
+    code = f"print(json.dumps(c.agreeing({str(tmp_path / 'wrong')!r})))"
+    assert on_the_board(code) == [1, 2]
