@@ -245,6 +245,11 @@ class _BatchNorm(Module):
                 f"channels as the second of {' or '.join([str(n) for n in self.ndims])} dimensions."
             )
         if self.training:
+            if shapes.size(x.shape) == self.num_features:
+                raise ValueError(
+                    f"{type(self).__name__}: input {x.shape} has one value a channel, and no "
+                    "variance to train on: use a larger batch, or eval()."
+                )
             self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
         return x.batch_norm(
             self.running_mean, self.running_var, self.weight, self.bias, self.training,

@@ -1,0 +1,39 @@
+"""Two judges of a gradient: finite differences in float64, and PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tinytorch.autograd import Tensor
+
+Function = Callable[..., Any]
+
+
+def check(ours: Function, theirs: Function, *arrays: np.ndarray) -> None:
+    """Values and gradients of `ours` (Tensors) against `theirs` (torch tensors) and differences."""
+    inputs = [Tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
+    oracles = [torch.tensor(a.astype(np.float64), requires_grad=True) for a in arrays]
+    y, expected = ours(*inputs), theirs(*oracles)
+    assert y.shape == tuple(expected.shape)
+    np.testing.assert_allclose(y.data, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
+
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=y.shape)  # so that each output counts differently
+    (y * weights).sum().backward()
+    (expected * torch.tensor(weights)).sum().backward()
+    for x, oracle in zip(inputs, oracles, strict=True):
+        assert x.grad is not None and x.grad.shape == x.shape
+        np.testing.assert_allclose(x.grad.data, oracle.grad.numpy(), rtol=1e-8, atol=1e-8)
+
+    ahead = [rng.normal(size=a.shape) for a in arrays]
+    slope = sum((x.grad.data * d).sum() for x, d in zip(inputs, ahead, strict=True))
+
+    def at(step: float) -> float:
+        moved = [Tensor(x.data + step * d) for x, d in zip(inputs, ahead, strict=True)]
+        return float((ours(*moved).data * weights).sum())
+
+    step = 1e-6
+    numeric = (at(step) - at(-step)) / (2 * step)
+    assert abs(numeric - slope) <= 1e-5 * (1 + abs(slope)), (numeric, slope)
