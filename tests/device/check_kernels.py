@@ -22,7 +22,7 @@ class Loaded(Model):
 def agreeing(path):
     """(cases with the right bytes for every sample, all cases) of a file of cases."""
     good = cases = 0
-    with open(path, "rb") as f:
+    with open(path, "rb") as f:  # noqa: PTH123 (no pathlib on MicroPython)
         while True:
             head = f.read(struct.calcsize(CASE))
             if not head:
