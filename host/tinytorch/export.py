@@ -8,6 +8,11 @@ from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinytorch.graph import INPUT
+from tinytorch.plan import align, plan
+from tinytorch.quantize import QuantizedNet
+from tinytorch.runtime import Model
 from tinytorch_core.model import (
     CRC_FROM,
     FIELDS,
@@ -18,11 +23,6 @@ from tinytorch_core.model import (
     RECORD_BYTES,
     VERSION,
 )
-
-from tinytorch.graph import INPUT
-from tinytorch.plan import align, plan
-from tinytorch.quantize import QuantizedNet
-from tinytorch.runtime import Model
 
 ALIGN = 16  # of the program in the file and of weights in the program: a flash page divides by it
 

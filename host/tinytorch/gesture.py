@@ -1,12 +1,13 @@
 """Recognising gestures from a motion sensor: the network, and how it is trained."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import nn, random
+from tinytorch import nn, random, serialize
 from tinytorch.augment import augment
 from tinytorch.autograd import Tensor
 from tinytorch.data import Batch, DataLoader, Dataset, TensorDataset
@@ -132,3 +133,26 @@ def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gest
         input=Quant(SCALE, ZERO_POINT), features=trained.features,
     )  # fmt: skip
     return to_bytes(net, x[np.unique(labels, return_index=True)[1]])
+
+
+def save_gesture(path: "str | Path", trained: Trained, classes: list[str]) -> None:
+    """Write a trained network as safetensors, with what it takes to build and quantize it again."""
+    metadata = {
+        "kind": "gesture",
+        "classes": classes,
+        "features": trained.features,
+        "history": [asdict(epoch) for epoch in trained.history],
+    }
+    serialize.save(trained.net.state_dict(), path, metadata)
+
+
+def load_gesture(path: "str | Path") -> tuple[Trained, list[str]]:
+    """What `save_gesture` wrote: the network and its classes. Raises ValueError for others."""
+    tensors, metadata = serialize.load_with_metadata(path)
+    if metadata.get("kind") != "gesture":
+        raise ValueError(f"{path} holds no trained gesture network: make one with `tito train`.")
+    features, classes = metadata["features"], metadata["classes"]
+    net = gesture_net(features["channels"], len(classes), features["window"])
+    net.load_state_dict(tensors)
+    net.eval()
+    return Trained(net, [Epoch(**epoch) for epoch in metadata["history"]], features), classes

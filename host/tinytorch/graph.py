@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tinytorch_core import nn
-from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 
 from tinytorch import intops
+from tinytorch_core import nn
+from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 
 Array = NDArray[np.float64]
 INPUT = -1  # the network's input, where a node names its own inputs
@@ -83,7 +83,7 @@ def fold(net: nn.Module, shape: Sequence[int]) -> list[Node]:
     for index, layer in enumerate(flat_layers(net)):
         name = f"{index} {type(layer).__name__}"
         at = len(nodes) - 1
-        geometry: dict[str, int] = {}
+        geometry: dict[str, Any] = {}
         if isinstance(
             layer, (nn.Conv1d, nn.Conv2d, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d)
         ):

@@ -5,10 +5,12 @@ Every kernel takes (arena, program, at) like tinytorch_core.qops, but `arena` is
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL, Op
 from tinytorch_core.qops import ADD_SHIFT
 
@@ -39,8 +41,11 @@ def _rows(program: bytes, op: Op, n: int) -> Int64:
     return np.frombuffer(program, "<i4", 3 * n, op.table).reshape(n, 3).T.astype(np.int64)
 
 
-def windows(x: NDArray, op: Op, fill: float) -> NDArray:
-    """(N, H, W, C) to (N, out_h, out_w, C, kernel_h, kernel_w), padded with `fill`."""
+def windows(x: NDArray, op: Any, fill: float) -> NDArray:
+    """(N, H, W, C) to (N, out_h, out_w, C, kernel_h, kernel_w), padded with `fill`.
+
+    op: an Op, or a node of tinytorch.graph, which has the same geometry.
+    """
     below = max(0, (op.out_h - 1) * op.stride_h + op.kernel_h - op.pad_h - op.in_h)
     right = max(0, (op.out_w - 1) * op.stride_w + op.kernel_w - op.pad_w - op.in_w)
     pad = ((0, 0), (op.pad_h, below), (op.pad_w, right), (0, 0))

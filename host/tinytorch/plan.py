@@ -1,14 +1,11 @@
 """Where everything lies on the board, decided on the laptop: the arena, the program, the heap."""
 
-import math
 from dataclasses import dataclass
-
-from tinytorch_core.model import CONV2D, DENSE
 
 from tinytorch.graph import INPUT
 from tinytorch.quantize import QuantizedNet
 from tinytorch.runtime import Model
-
+from tinytorch_core.model import CONV2D, DENSE
 
 # Heap that a model takes beside its program and arena, in bytes by the kit's machine word: for any
 # model, for each operation, for each label, for each byte of the JSON. Fitted to what kits measured

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinytorch.graph import INPUT, Array, Node, fold, run_float
 from tinytorch_core import nn
 from tinytorch_core.model import ADD, AVG_POOL, DEPTHWISE, MAX_POOL
 from tinytorch_core.qops import ADD_SHIFT
 from tinytorch_core.quant import ACC_LIMIT, quantize_multiplier
-
-from tinytorch.graph import INPUT, Array, Node, fold, run_float
 
 
 @dataclass(frozen=True)

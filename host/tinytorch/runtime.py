@@ -4,12 +4,13 @@ import io
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tinytorch_core import model
 
 from tinytorch.intops import KERNELS
+from tinytorch_core import model
 
 BATCH = 256  # bounds the memory of a run: the arenas of one batch lie side by side
 
@@ -22,6 +23,7 @@ class Model(model.Model):
     """
 
     kernels = KERNELS
+    _arena: Any
 
     def __init__(self, path: "str | os.PathLike[str] | bytes"):
         self.data = path if isinstance(path, bytes) else Path(path).read_bytes()

@@ -19,8 +19,8 @@ CLASSES = ["negative", "ring", "slope", "wing"]
 RATE = 25.0
 FINE = 8  # steps of the path for each sample of the sensor
 G = 9.81
-PEOPLE = {"train": 7, "val": 2, "test": 3}
-REPEATS = 14  # of every class, by every person
+PEOPLE = {"train": 10, "val": 2, "test": 4}
+REPEATS = 12  # of every class, by every person
 CORNERS = {
     "slope": [(0.6, 1.0), (0.0, 0.0), (1.0, 0.0)],
     "wing": [(0.0, 1.0), (0.25, 0.0), (0.5, 0.8), (0.75, 0.0), (1.0, 1.0)],
@@ -98,7 +98,7 @@ def _sense(path: Path, person: Person, rng: np.random.Generator) -> NDArray[np.i
 
 
 def simulate(seed: int = 0) -> Recordings:
-    """Simulated recordings of twelve people, the same for the same seed; no split shares a person.
+    """Simulated recordings of sixteen people, the same for the same seed; no split shares a person.
 
     Classes negative, ring, slope and wing; three axes in milli-g at 25 Hz.
     """
@@ -107,7 +107,7 @@ def simulate(seed: int = 0) -> Recordings:
     for split, count in PEOPLE.items():
         for number in range(count):
             person = Person(
-                pace=rng.uniform(0.7, 1.3),
+                pace=rng.uniform(0.75, 1.3),
                 size=rng.uniform(0.2, 0.4),
                 turn=rotations(rng, 1, 15)[0],
                 offset=rng.normal(0, 30, 3),

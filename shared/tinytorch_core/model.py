@@ -52,6 +52,9 @@ class Op:
         for name, value in zip(FIELDS, values):
             setattr(self, name, value)
 
+    def __getattr__(self, name) -> int:  # tells a type checker what the fields are
+        raise AttributeError(name)
+
 
 def _check(ok, what, number=""):
     if not ok:

@@ -30,8 +30,6 @@ print(repr((i.name, i.version[:3], getattr(i, '_mpy', 0), sys.platform, mark)))
 
 UNPACK = """
 import os, binascii
-def put(path, data):
-    with open(path, 'ab') as f: f.write(binascii.a2b_base64(data))
 def clear(path):
     at = path.find('/', 1)
     while at > 0:
@@ -41,9 +39,15 @@ def clear(path):
         at = path.find('/', at + 1)
     try: os.remove(path)
     except OSError: pass
+def begin(path):
+    global f
+    clear(path)
+    f = open(path, 'wb')
+def put(data): f.write(binascii.a2b_base64(data))
 """
-PIECE = 3000  # bytes of the payload that go into one statement
+PIECE = 3000  # bytes of the payload that are sent at once
 
+# Prints the hashes of what is on the flash, as in payload.hashes().
 MEASURE = """
 import hashlib
 for path in PATHS:
@@ -227,23 +231,31 @@ def _install(
     changed = [path for path in ours if there.get(path) != hashes[path]]
     total, done = sum(len(ours[path]) for path in changed), 0
     try:
-        repl.exec(UNPACK)
-        for path in (payload.MARK, *(there.keys() - ours.keys()), *changed):
-            repl.exec(f"clear({path!r})")
+        code, waiting = UNPACK, 0
+        for path in (payload.MARK, *(there.keys() - ours.keys())):
+            code += f"clear({path!r})\n"
         for path in changed:
+            code += f"begin({path!r})\n"
             for at in range(0, len(ours[path]), PIECE):
                 piece = ours[path][at : at + PIECE]
-                repl.exec(f"put({path!r},{base64.b64encode(piece)!r})")
-                done += len(piece)
-                if progress:
-                    progress(done, total)
+                if waiting + len(piece) > PIECE:
+                    repl.exec(code)
+                    done += waiting
+                    code, waiting = "", 0
+                    if progress:
+                        progress(done, total)
+                code += f"put({base64.b64encode(piece)!r})\n"
+                waiting += len(piece)
+            code += "f.close()\n"
+        repl.exec(code)
         found = repl.exec(MEASURE.replace("PATHS", repr(changed))).decode().split()
         if found != [hashes[path] for path in changed]:
             raise Fault(
                 f"Our files arrived damaged on the kit on {repl.port}: check the cable, try again."
             )
-        mark = base64.b64encode(json.dumps(hashes).encode())
-        repl.exec(f"put({payload.MARK!r},{mark!r})")
+        repl.exec(f"begin({payload.MARK!r}); f.write({json.dumps(hashes)!r}); f.close()")
+        if progress:
+            progress(total, total)
     except DeviceError as error:
         if "ENOSPC" not in error.traceback and "OSError: 28" not in error.traceback:
             raise

@@ -1,0 +1,109 @@
+"""tito demo: one command from recordings to a kit that recognises them."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinytorch.data import DataLoader, TensorDataset
+from tinytorch.features import network_input, quantize_windows
+from tinytorch.gesture import EPOCHS, Trained, quantize_gesture, train_gesture
+from tinytorch.recordings import Recordings
+from tinytorch.runtime import Model
+from tinytorch.train import evaluate
+from tito import report
+from tito.inference import add_kit, compare, load_recordings, positive, write
+
+PICO_SAMPLES = 24  # the emulated Pico runs at about a fiftieth of real time
+
+
+def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    p = add("demo", "Train, quantize, deploy and run: everything, on a virtual kit by default.")
+    p.add_argument("what", choices=["gesture"])
+    p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
+    add_kit(p, default="virtual")
+    p.add_argument(
+        "--samples",
+        type=positive,
+        metavar="N",
+        help=f"test recordings to run (default: all; on pico {PICO_SAMPLES})",
+    )
+    p.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--out", type=Path, metavar="FILE.tt", help="keep the model here")
+    p.add_argument("--picture", type=Path, default=Path("gesture.png"), metavar="FILE.png")
+    p.set_defaults(run=demo)
+
+
+def demo(args: argparse.Namespace) -> dict:
+    start = perf_counter()
+    recordings = load_recordings(args.data)
+    split = recordings.test_split
+    trained = train_gesture(recordings, seed=args.seed, epochs=args.epochs)
+    print(
+        f"trained    {len(trained.history)} epochs on the split 'train' "
+        f"in {perf_counter() - start:.0f} s"
+    )
+    model = Model(quantize_gesture(trained, recordings))
+    print(f"quantized  int8, {len(model.data):,} bytes with {model.vectors} test vectors")
+    if args.out:
+        write(args.out, model.data)
+
+    windows, labels = recordings.windows(split, trained.features["window"])
+    limit = args.samples or (PICO_SAMPLES if args.kit == "pico" else len(labels))
+    chosen = spread(labels, limit)
+    windows, labels = windows[chosen], labels[chosen]
+    x = quantize_windows(windows, trained.features)
+    score = evaluate(trained.net, DataLoader(TensorDataset(network_input(x), labels), 256))
+    figures, answers = compare(model, x, labels, args.kit, args.firmware)
+    figures |= {
+        "accuracy_float": score.accuracy,
+        "data": recordings.source,
+        "simulated": recordings.simulated,
+        "split": split,
+    }
+    title = f"gestures of the split '{split}'" + (", simulated" if recordings.simulated else "")
+    draw(args.picture, title, recordings, trained, windows, labels, answers, args.kit)
+    figures["picture"] = str(args.picture.resolve())
+    figures["seconds"] = round(perf_counter() - start, 1)
+    report.comparison(figures, title)
+    print(f"\npicture    {figures['picture']}")
+    return figures
+
+
+def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
+    """Up to `limit` samples, the classes in turn, so that a few show all of them."""
+    turns = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        turns[labels == label] = np.arange((labels == label).sum())
+    return np.sort(np.lexsort((labels, turns))[:limit])
+
+
+def draw(
+    path: Path,
+    title: str,
+    recordings: Recordings,
+    trained: Trained,
+    windows: NDArray,
+    labels: NDArray,
+    answers: NDArray,
+    kit: str,
+) -> None:
+    history: list[dict[str, Any]] = [vars(epoch) for epoch in trained.history]
+    first = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
+    examples = [(recordings.classes[labels[i]], windows[i]) for i in first]
+    report.picture(
+        path,
+        f"TinyTorch: {title}",
+        history,
+        examples,
+        recordings.rate,
+        recordings.classes,
+        labels,
+        answers,
+        f"the kit ({kit})",
+    )

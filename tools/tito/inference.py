@@ -1,0 +1,322 @@
+"""tito deploy, run, evaluate and profile: a model file on the laptop and on a kit."""
+
+import argparse
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tinytorch import datasets, plan
+from tinytorch.features import quantize_windows
+from tinytorch.recordings import Recordings
+from tinytorch.runtime import Model
+from tinytorch_core import model as records
+from tito import report
+from tito.deploy import Device, connect
+from tito.errors import Fault, Usage
+from tito.kits import open_kit
+
+KIT_HELP = "virtual, pico, or a serial port (see `tito kits`)"
+
+
+def add_kit(
+    parser: argparse.ArgumentParser, default: "str | None" = None, required: bool = False
+) -> None:
+    parser.add_argument("--kit", default=default, required=required, metavar="KIT", help=KIT_HELP)
+    parser.add_argument(
+        "--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 image for the pico kit"
+    )
+
+
+def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    p = add("deploy", "Send a model to a kit, verify it there and make it the active one.")
+    p.add_argument("model", type=Path, metavar="MODEL")
+    add_kit(p, required=True)
+    p.set_defaults(run=deploy)
+    p = add("run", "Run inputs from a .npy file on a kit and keep the output bytes.")
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="X.npy",
+        help="float32, or int8 as the network takes it; the first axis is samples",
+    )
+    p.add_argument("--output", type=Path, required=True, metavar="Y.npy")
+    add_kit(p, required=True)
+    p.set_defaults(run=run)
+    p = add("evaluate", "Accuracy of a model on a split of a data file, also on a kit.")
+    p.add_argument("model", type=Path, metavar="MODEL")
+    p.add_argument("--data", type=Path, metavar="FILE.npz")
+    p.add_argument("--split", default="test", metavar="NAME")
+    add_kit(p)
+    p.set_defaults(run=evaluate)
+    p = add("profile", "Work, memory and, on a kit, time of each operation of a model.")
+    p.add_argument("model", type=Path, metavar="MODEL")
+    add_kit(p)
+    p.set_defaults(run=profile)
+
+
+def positive(word: str) -> int:
+    """A whole number from 1, as argparse takes it from the command line."""
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{word} is less than 1")
+    return number
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and say so."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise Fault(f"{path} cannot be written: {error.strerror}.") from error
+    print(f"wrote      {path}: {len(data):,} bytes")
+
+
+def load_model(path: Path) -> Model:
+    """The model file, read and checked; its own test vectors agree on this laptop."""
+    if not path.is_file():
+        raise Usage(f"There is no model file {path}: make one with `tito quantize`.")
+    try:
+        model = Model(path)
+        model.verify()
+    except ValueError as error:
+        raise Fault(f"{path}: {error}") from error
+    return model
+
+
+def load_recordings(path: "Path | None") -> Recordings:
+    """The recordings to work on, announced, so that simulated ones are never taken for real."""
+    recordings = datasets.load(path)
+    print(f"data       {recordings.source}")
+    return recordings
+
+
+@contextmanager
+def deployed(model: Model, spec: str, firmware: "Path | None") -> Iterator[tuple[Device, dict]]:
+    """The kit with this model loaded and verified, and what that took: sha256, vectors, us, peak,
+    kept, and `predicted`, the peak as the laptop saw it coming.
+
+    Says before anything is sent how much memory the model will take, and raises Fault for one that
+    cannot fit.
+    """
+    with open_kit(spec, firmware) as kit, connect(kit, bar("install")) as device:
+        about = device.info()
+        predicted = plan.ram(model, about["word"])
+        print(f"kit        {kit.name}: {about['board']}, MicroPython {about['micropython']}")
+        print(
+            f"predicted  {predicted:,} bytes of heap at the peak, {len(model.data):,} of flash; "
+            f"free on the kit: {about['free_ram']:,} and {about['free_flash']:,}"
+        )
+        if predicted > about["free_ram"]:
+            raise Fault(
+                f"The model needs {predicted:,} bytes of heap and the kit has "
+                f"{about['free_ram']:,}: train one with fewer channels or a shorter window."
+            )
+        measured = device.put_model(model.data, progress=bar("send"))
+        print(f"verified   {measured['vectors']} test vectors give the laptop's bytes on the kit")
+        yield device, {**measured, "predicted": predicted}
+
+
+def bar(what: str) -> Callable[[int, int], None]:
+    """A progress callback (done, in all) that draws a bar on stderr."""
+    line: Any = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal line
+        line = line or tqdm(total=total, desc=f"{what:10}", unit="B", unit_scale=True, leave=False)
+        line.update(done - line.n)
+        if done >= total:
+            line.close()
+
+    return show
+
+
+def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Each int8 sample on the kit: its output bytes, (N, outputs), and its latency in us, (N,)."""
+    outputs, latencies = [], []
+    for sample in tqdm(x, desc=f"{'run':10}", unit="sample", leave=False):
+        output, us = device.run(sample.tobytes())
+        outputs.append(np.frombuffer(output, np.int8))
+        latencies.append(us)
+    return np.array(outputs, np.int8), np.array(latencies, np.int64)
+
+
+def accuracy(outputs: NDArray, labels: NDArray) -> float:
+    """Fraction of samples, 0 to 1, whose largest output is at the label."""
+    return float((outputs.argmax(1) == labels).mean())
+
+
+def compare(
+    model: Model,
+    x: NDArray[np.int8],
+    labels: NDArray,
+    spec: "str | None",
+    firmware: "Path | None" = None,
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Laptop and kit on the same samples: the figures that `demo` and `evaluate` report, and the
+    answers, (N,), of the kit, or without one of the laptop."""
+    expected = model.run_batch(x).reshape(len(x), -1)
+    figures: dict[str, Any] = {
+        "accuracy_float": None,
+        "accuracy_int8": accuracy(expected, labels),
+        "accuracy_kit": None,
+        "samples": len(x),
+        "bit_exact": None,
+        "latency_us": {"p50": None, "p95": None},
+        "model_bytes": len(model.data),
+        "ram_predicted": None,
+        "ram_measured": None,
+        "kit": spec,
+    }
+    if spec is None:
+        return figures, expected.argmax(1)
+    with deployed(model, spec, firmware) as (device, measured):
+        got, us = run_samples(device, x)
+    figures.update(
+        accuracy_kit=accuracy(got, labels),
+        bit_exact=int((got == expected).all(1).sum()),
+        latency_us={f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
+        ram_predicted=measured["predicted"],
+        ram_measured=measured["peak"],
+    )
+    return figures, got.argmax(1)
+
+
+def deploy(args: argparse.Namespace) -> dict:
+    model = load_model(args.model)
+    with deployed(model, args.kit, args.firmware) as (_, measured):
+        print(f"deployed   {model.name}: one run takes {measured['us'] / 1000:.2f} ms")
+    return {
+        "kit": args.kit,
+        "name": model.name,
+        "sha256": model.sha256,
+        "model_bytes": len(model.data),
+        "vectors": measured["vectors"],
+        "latency_us": measured["us"],
+        "ram_predicted": measured["predicted"],
+        "ram_measured": measured["peak"],
+    }
+
+
+def run(args: argparse.Namespace) -> dict:
+    model = load_model(args.model)
+    x = read_inputs(args.input, model)
+    with deployed(model, args.kit, args.firmware) as (device, _):
+        outputs, us = run_samples(device, x)
+    outputs = outputs.reshape(len(x), *model.output_shape)
+    content = io.BytesIO()
+    np.save(content, outputs)
+    write(args.output, content.getvalue())
+    return {
+        "kit": args.kit,
+        "samples": len(x),
+        "output": str(args.output),
+        "latency_us": {f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
+    }
+
+
+def read_inputs(path: Path, model: Model) -> NDArray[np.int8]:
+    """The samples of a .npy file, (N, *input_shape) or (N, values), as int8."""
+    if not path.is_file():
+        raise Usage(f"There is no input file {path}.")
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise Fault(f"{path} is not a .npy file of numbers: write it with numpy.save.") from error
+    values = math.prod(model.input_shape)
+    if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != values:
+        raise Fault(
+            f"{path} has the shape {x.shape} and the model takes (N, "
+            f"{', '.join(map(str, model.input_shape))}): one sample a row."
+        )
+    if x.dtype.kind == "f":
+        if not np.isfinite(x).all():
+            raise Fault(f"{path} holds NaN or infinity: repair it or leave these samples out.")
+        x = model.quantize(x)
+    if x.dtype != np.int8:
+        raise Fault(f"{path} holds {x.dtype} and the model takes float32 or int8.")
+    return x.reshape(len(x), *model.input_shape)
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    start = perf_counter()
+    model = load_model(args.model)
+    recordings = load_recordings(args.data).for_model(model.features, model.labels)
+    assert model.features is not None  # for_model has refused a model without
+    windows, labels = recordings.windows(args.split, model.features["window"])
+    x = quantize_windows(windows, model.features)
+    figures, _ = compare(model, x, labels, args.kit, args.firmware)
+    figures |= {
+        "seconds": round(perf_counter() - start, 2),
+        "data": recordings.source,
+        "split": args.split,
+    }
+    title = f"{model.name} on the split '{args.split}'"
+    report.comparison(figures, title + (", simulated" if recordings.simulated else ""))
+    return figures
+
+
+KINDS = {
+    records.CONV2D: "conv",
+    records.DEPTHWISE: "depthwise",
+    records.DENSE: "dense",
+    records.MAX_POOL: "max pool",
+    records.AVG_POOL: "average pool",
+    records.ADD: "add",
+}
+
+
+def macs(op: records.Op) -> int:
+    """Multiply-accumulates of one run of an operation."""
+    window = op.out_h * op.out_w * op.out_c * op.kernel_h * op.kernel_w
+    if op.kind in (records.CONV2D, records.DENSE):
+        return window * op.in_c
+    return window if op.kind == records.DEPTHWISE else 0
+
+
+def profile(args: argparse.Namespace) -> dict:
+    model = load_model(args.model)
+    times: list[int | None] = [None] * len(model.operations)
+    measured: dict[str, Any] = {}
+    if args.kit:
+        with deployed(model, args.kit, args.firmware) as (device, measured):
+            times = list(device.profile())
+    rows: list[dict[str, Any]] = []
+    for op, us in zip(model.operations, times, strict=True):
+        rows.append(
+            {
+                "operation": KINDS[op.kind],
+                "output": [op.out_h, op.out_w, op.out_c],
+                "macs": macs(op),
+                "us": us,
+            }
+        )
+    print(f"\n{model.name}: {len(model.data):,} bytes, arena {model.arena_bytes:,} bytes")
+    print(f"  {'operation':13} {'output':>14} {'MACs':>9} {'us':>8}")
+    for row in rows:
+        shape = "x".join(map(str, row["output"]))
+        print(f"  {row['operation']:13} {shape:>14} {row['macs']:>9,} {row['us'] or '-':>8}")
+    total = sum(row["macs"] for row in rows)
+    print(f"  {'all':13} {'':>14} {total:>9,} {measured.get('us') or '-':>8}")
+    return {
+        "kit": args.kit,
+        "model_bytes": len(model.data),
+        "arena_bytes": model.arena_bytes,
+        "macs": total,
+        "operations": rows,
+        "latency_us": measured.get("us"),
+        "ram_predicted": measured.get("predicted"),
+        "ram_measured": measured.get("peak"),
+    }
