@@ -48,14 +48,8 @@ OLD, NEW = dense(1), dense(2)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("TINYTORCH_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def kit(home):
-    with open_kit("virtual") as kit:
-        yield kit
+def kit(virtual_kit):
+    return virtual_kit
 
 
 @pytest.fixture
@@ -336,3 +330,21 @@ def test_payload():
     pico = payload.build(0x1306)
     assert pico == payload.build(0x1306) != payload.build(0x0B06)
     assert all(data[:2] == b"M\x06" for data in pico.values())
+
+
+def test_the_emulated_pico(pico_kit: Kit):
+    data = dense(5, inputs=200, outputs=12)
+    with connect(pico_kit) as device:
+        report = device.put_model(data)
+        assert report["vectors"] == 3
+        assert len(data) - 1000 < report["kept"] <= report["peak"] < len(data) + 8000
+        assert outputs_equal(device, data)
+        assert device.info()["word"] == 4
+    with Repl(pico_kit.port, pico_kit.patience) as repl:
+        repl.enter()
+        kept = repl.exec(
+            "import gc\ngc.collect(); before = gc.mem_alloc()\n"
+            "from tinytorch import agent, runtime\nobjects = agent._Agent(), agent.link.Reader()\n"
+            "gc.collect(); print(gc.mem_alloc() - before)"
+        )
+        assert int(kept) < 30_000
