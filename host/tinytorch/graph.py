@@ -98,6 +98,11 @@ def fold(net: nn.Module, shape: Sequence[int]) -> list[Node]:
                 "stride_h": stride[0], "stride_w": stride[1], "pad_h": pad[0], "pad_w": pad[1],
             }  # fmt: skip
             h, w = geometry["out_h"], geometry["out_w"]
+            if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+                raise ValueError(
+                    f"Layer {name} has windows of nothing but padding: make its padding smaller "
+                    "than its kernel."
+                )
         if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
             weight = array(layer.weight)
             if weight.ndim == 3:
@@ -144,6 +149,11 @@ def fold(net: nn.Module, shape: Sequence[int]) -> list[Node]:
             last = nodes[-1] if nodes else None
             if last is None or not last.weight.size or last.low > -np.inf:
                 raise ValueError(f"Layer {name} must follow a Conv or Linear layer directly.")
+            if layer.num_features != last.out_c:
+                raise ValueError(
+                    f"Layer {name} has {layer.num_features} features and follows {last.out_c} "
+                    "channels: put it before the Flatten."
+                )
             gain = array(layer.weight) / np.sqrt(array(layer.running_var) + layer.eps)
             bias = (last.bias - array(layer.running_mean)) * gain + array(layer.bias)
             # The output channel stands last in depthwise weights and first in the others.

@@ -49,6 +49,12 @@ class Model(model.Model):
         q = np.rint(np.asarray(x, np.float32) / np.float32(self.scale)) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8)
 
+    def predict(self, x: "NDArray | Sequence[int] | Sequence[float]") -> int:
+        """The index of the best class for one input: int8, or real and quantized here."""
+        if isinstance(x, np.ndarray):
+            x = (x if x.dtype == np.int8 else self.quantize(x)).reshape(-1).tolist()
+        return super().predict(x)
+
     def run_batch(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         """(N, *input_shape) int8 to (N, *output_shape) int8, in numpy.
 
