@@ -9,13 +9,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "functional", "nn", "optim", "random", "train")
+_MODULES = (
+    "data", "datasets", "export", "features", "functional", "gesture", "nn", "optim", "plan",
+    "quantize", "random", "recordings", "train",
+)  # fmt: skip
 _NAMES = {
     "autograd": (
         "Tensor", "no_grad", "is_grad_enabled",
         "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "cat", "stack",
     ),
     "random": ("manual_seed", "get_rng_state", "set_rng_state"),
+    "runtime": ("Model",),
     "serialize": ("save", "load"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

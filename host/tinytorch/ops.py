@@ -273,30 +273,32 @@ def _columns(
 def _depthwise(
     x: Array, weight: Array, shape: Sequence[int], taps: Sequence[Any]
 ) -> tuple[Array, Gradient, Gradient]:
-    n, channels = x.shape[:2]
-    split = (n, channels, shape[1] // channels, *shape[2:])
-    # A tap's weights, ready to meet (N, C, outputs of a channel, *out).
-    rows = weight.reshape(*split[1:3], len(taps), *[1] * (len(split) - 3)).swapaxes(0, 2)
-    rows = rows.swapaxes(1, 2)
-    y = np.zeros(split, x.dtype)
-    for row, tap in zip(rows, taps, strict=True):
-        y += row * x[tap][:, :, None]
+    """With the batch last, so that the innermost loops are long however small the images are."""
+    last = np.ascontiguousarray(np.moveaxis(x, 0, -1))  # (C, *spatial, N)
+    split = (len(last), -1, *shape[2:], len(x))  # (C, outputs of a channel, *out, N)
+    rows = weight.reshape(len(last), -1, len(taps), *[1] * (len(split) - 2))
+    pairs = [(rows[:, :, t], (*tap, slice(None))) for t, tap in enumerate(taps)]
+
+    def batch_last(g: Array) -> Array:
+        return np.ascontiguousarray(np.moveaxis(g, 0, -1)).reshape(split)
 
     def of_x(g: Array) -> Array:
-        g = g.reshape(split)
-        total = np.zeros_like(x)
-        for row, tap in zip(rows, taps, strict=True):
-            total[tap] += (row * g).sum(2)
-        return total
+        g = batch_last(g)
+        total = np.zeros_like(last)
+        for row, tap in pairs:
+            total[tap] += (row * g).sum(1)
+        return np.moveaxis(total, -1, 0)
 
     def of_weight(g: Array) -> Array:
-        g = g.reshape(split)
-        each = [np.einsum("ncm...,nc...->cm...", g, x[tap]) for tap in taps]
-        return np.stack([e.reshape(*split[1:3], -1).sum(-1) for e in each], -1).reshape(
-            weight.shape
-        )
+        g = batch_last(g)
+        each = [(g * last[tap][:, None]).reshape(*g.shape[:2], -1).sum(-1) for _, tap in pairs]
+        return np.stack(each, -1).reshape(weight.shape)
 
-    return y.reshape(shape), of_x, of_weight
+    y = np.zeros((*rows.shape[:2], *shape[2:], len(x)), x.dtype)
+    for row, tap in pairs:
+        y += row * last[tap][:, None]
+    y = np.moveaxis(y.reshape(*shape[1:], len(x)), -1, 0)
+    return np.ascontiguousarray(y), of_x, of_weight
 
 
 def max_pool(

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

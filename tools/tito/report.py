@@ -70,7 +70,8 @@ def picture(
 
     figure = plt.figure(figsize=(13, 4.6), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", color=INK)
-    left, middle, right = np.ravel(figure.subfigures(1, 3, width_ratios=(1.15, 1, 1.15)))
+    parts: Any = figure.subfigures(1, 3, width_ratios=(1.15, 1, 1.15))
+    left, middle, right = parts
 
     for axes, (label, samples) in zip(
         left.subplots(len(examples), 1, sharex=True, squeeze=False)[:, 0], examples, strict=True
