@@ -160,7 +160,9 @@ def _answer(agent, kind, seq, payload):
         )
     except MemoryError:
         gc.collect()
-        text = "It needs more memory than the %d bytes that the board has free." % gc.mem_free()
+        text = (
+            "The model needs more memory than the %d bytes that the board has free." % gc.mem_free()
+        )
     except OSError as error:
         agent.drop()
         if error.errno == 28:

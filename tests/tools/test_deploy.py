@@ -97,6 +97,21 @@ def test_a_model_that_is_there_is_not_sent_again(device: Device):
     assert report["vectors"] == 3
 
 
+def test_a_model_whose_bytes_went_bad_on_the_flash_is_sent_again(kit: Kit):
+    with connect(kit) as device:
+        device.put_model(OLD)
+    with Repl(kit.port) as repl:
+        repl.enter()
+        repl.exec(
+            "with open('/models/dense.a.tt', 'r+b') as f:\n f.seek(9000)\n f.write(b'went bad')"
+        )
+    with connect(kit) as device:
+        with pytest.raises(Fault, match="damaged"):
+            device.load("dense")
+        device.put_model(OLD)
+        assert_active(device, OLD)
+
+
 def test_models_change_slots_and_go_by_their_names(device: Device):
     slots = []
     for data in (OLD, NEW, OLD):
@@ -315,6 +330,7 @@ def test_our_files_are_refreshed_where_they_differ(kit: Kit):
     write = f"with open({payload.MARK!r}, 'w') as f: json.dump(mark, f)"
     old = "mark['/lib/tinytorch/store.mpy'] = '00'; mark['/lib/old.mpy'] = '00'\n" + write
     assert 0 < edit(old) < whole / 4
+    assert edit(f"with open({payload.MARK!r}, 'w') as f: f.write('no JSON')") == whole
     # Someone removed a file, or put something else in its place, behind our back.
     assert edit("os.remove('/lib/tinytorch_core/link.mpy')") == whole
     assert edit("with open('/lib/tinytorch/agent.mpy', 'w') as f: f.write('mine')") == whole

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from contextlib import suppress
 from types import TracebackType
 
 from tinytorch_core import link
@@ -118,10 +119,8 @@ class Device:
             raise Fault(f"{name!r} cannot name a model on the kit: use letters, digits, - and _.")
         there = {m["name"]: m["sha256"] for m in self.info()["models"]}
         if there.get(name) == model.sha256:
-            try:
+            with suppress(Fault):  # its bytes on the flash may be damaged: send them again then
                 return self.load(name)
-            except Fault:
-                pass  # its bytes on the flash may be damaged: send them again
         self._send(data, name, progress)
         report = self._load(name, new=True)
         self.stream.ask(link.ACTIVATE, 3, name=name)
@@ -171,11 +170,9 @@ class Device:
 
     def close(self) -> None:
         """Leave the agent, so that the kit's REPL is usable. Never raises: the kit may be gone."""
-        try:
+        with suppress(Fault):
             self.stream.request(link.BYE)
             self._repl.exec_end()
-        except Fault:
-            pass
         self._repl.close()
 
 
@@ -190,7 +187,9 @@ def connect(kit: Kit, progress: Progress | None = None) -> Device:
         repl.enter()
         python, version, mpy, platform, mark = ast.literal_eval(repl.exec(PROBE).decode().strip())
         _refuse(kit, python, version)
-        ours, there = payload.build(mpy), json.loads(mark or "{}")
+        ours, there = payload.build(mpy), {}
+        with suppress(ValueError):  # no mark, or a damaged one
+            there = dict(json.loads(mark))
         # Only where the line holds us up may more than one chunk be under way.
         device = Device(kit, repl, window=4 if platform in ("rp2", "linux", "darwin") else 1)
         try:
