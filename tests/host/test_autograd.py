@@ -223,11 +223,12 @@ def test_dropout_drops_the_same_gradients():
 
 def test_gradients_accumulate_and_stay_apart():
     a, b = tensor([1.0, 2.0], requires_grad=True), tensor([3.0, 4.0], requires_grad=True)
-    (a + b).sum().backward()
-    (a * 2).sum().backward()
-    assert a.grad.tolist() == [3, 3] and b.grad.tolist() == [1, 1]
-    a.grad.data[0] = 9
+    start = tensor([1.0, 1.0])
+    (a + b).backward(start)
+    a.grad.data[0] = start.data[0] = 9
     assert b.grad.tolist() == [1, 1]
+    (a * 2).sum().backward()
+    assert a.grad.tolist() == [11, 3]
 
 
 def test_a_gradient_of_the_result_can_be_given():

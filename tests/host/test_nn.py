@@ -17,7 +17,7 @@ LAYERS = {
     "Conv1d": (lambda m: m.Conv1d(3, 4, 3, 2, 1, 2), (2, 3, 9)),
     "Conv1d depthwise": (lambda m: m.Conv1d(3, 6, 3, padding=1, groups=3), (2, 3, 9)),
     "Conv2d": (lambda m: m.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1), (2, 2, 6, 5)),
-    "Conv2d depthwise": (lambda m: m.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), (1, 4, 5, 5)),
+    "Conv2d depthwise": (lambda m: m.Conv2d(4, 4, 3, groups=4, bias=False), (1, 4, 5, 5)),
     "BatchNorm1d": (lambda m: m.BatchNorm1d(3), (4, 3)),
     "BatchNorm1d of signals": (lambda m: m.BatchNorm1d(3, 1e-3, 0.3), (4, 3, 5)),
     "BatchNorm2d": (lambda m: m.BatchNorm2d(3), (2, 3, 4, 5)),
