@@ -119,7 +119,7 @@ def train_gesture(
     if resume:
         trainer.resume()
     train = DataLoader(Varied(windows, labels, features), batch_size=64, shuffle=True)
-    # A few people at rest judge poorly which epoch was best: varied, they stand for more.
+    # One or two people judge poorly which epoch was best: varied, they stand for more.
     windows, labels = recordings.windows("val", window)
     varied = Varied(windows.repeat(VARIANTS, 0), labels.repeat(VARIANTS), features)
     val = DataLoader(varied, batch_size=256)
