@@ -78,6 +78,7 @@ def _weighted(node: Node, x: Quant, y: Quant) -> tuple[NDArray[np.int32], NDArra
     # The second term keeps a large bias beside tiny weights inside the accumulator.
     scale = np.maximum(np.abs(rows).max(1) / 127, np.abs(node.bias) / x.scale / (1 << 24))
     scale[scale == 0] = 1.0
+    scale = scale.astype(np.float32).astype(np.float64)  # as a .tflite file would hold them
     q = np.clip(np.rint(rows / scale[:, None]), -127, 127)
     bias = np.rint(node.bias / (x.scale * scale))
     table = _table(bias, x.scale * scale / y.scale)

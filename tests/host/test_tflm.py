@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests import tflm
+from tests.networks import random_network
 from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Operation, Quant, QuantizedNet
+from tinytorch.graph import INPUT, Node, fold, run_float
+from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
 from tinytorch.runtime import Model
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 from tinytorch_core.qops import ADD_SHIFT
@@ -153,3 +154,39 @@ def test_an_operation_equals_tensorflow_lite_micro(kind, how):
         varied += len(np.unique(y)) > 2
     # Saturated or constant outputs would prove little.
     assert varied > CASES / 2
+
+
+def real_scales(nodes, x, net: QuantizedNet):
+    """The scales of every operation's output and weights, derived anew."""
+    quants: list[Quant] = []
+    scales = []
+    for node, y in zip(nodes, run_float(nodes, x), strict=True):
+        pools = node.kind in (MAX_POOL, AVG_POOL)
+        source = net.input if node.inputs[0] == INPUT else quants[node.inputs[0]]
+        quants.append(source if pools else Quant.of_range(y.min(), y.max()))
+        channel = node.weight.ndim - 1 if node.kind == DEPTHWISE else 0
+        others = tuple(i for i in range(node.weight.ndim) if i != channel)
+        # A channel's scale serves its bias too, which must stay below 2**24 steps.
+        least = np.abs(node.bias) / source.scale / (1 << 24)
+        whole = np.abs(node.weight).max(others) / 127 if node.weight.size else least
+        scales.append(np.maximum(whole, least))
+    return quants, scales
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_quantized_network_equals_tensorflow_lite_micro(seed):
+    rng = np.random.default_rng(seed)
+    layers, shape = random_network(rng, 1 + seed % 2, strided_padding=False)
+    x = rng.normal(0, 1, (50, *shape))
+    net = quantize(layers, x, name="chain", labels=[])
+    quants, scales = real_scales(fold(layers, shape), np.moveaxis(x, 1, -1), net)
+    for operation, y, scale in zip(net.operations, quants, scales, strict=True):
+        node = operation.node
+        source = net.input if node.inputs[0] == INPUT else quants[node.inputs[0]]
+        # A .tflite file holds every scale as a float32.
+        factors = [source.scale * f32(s) / y.scale for s in scale]
+        assert operation.table[:, 1:].tolist() == [[*quantize_multiplier(f)] for f in factors]
+    q = inputs(net, rng, 8)
+    q[2:] = Model(to_bytes(net)).quantize(np.moveaxis(x, 1, -1))[:6]
+    y = Model(to_bytes(net)).run_batch(q).reshape(len(q), -1)
+    np.testing.assert_array_equal(y, tflm.run(tflm.to_tflite(net, quants, scales), q))
