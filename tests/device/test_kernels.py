@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, micropython
+from tests.networks import random_network
 from tests.operations import KINDS, Reference, random_case
 from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Operation, Quant, QuantizedNet
+from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
 from tinytorch_core.model import DENSE
 from tinytorch_core.quant import ACC_LIMIT
 
@@ -71,6 +72,21 @@ def test_kernels_equal_the_specification_at_the_largest_sums(tmp_path):
     path = tmp_path / "wide"
     write(path, map(wide_case, range(20)))
     assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [20, 20]
+
+
+def network_case(seed: int):
+    rng = np.random.default_rng(seed)
+    layers, shape = random_network(rng, 1 + seed % 2)
+    x = rng.normal(0, 1, (20, *shape))
+    data = to_bytes(quantize(layers, x, name="network", labels=[]))
+    q = rng.integers(-128, 128, (3, *Reference(data).input_shape)).astype(np.int8)
+    return data, q, Reference(data).run_batch(q)
+
+
+def test_networks_equal_the_specification(tmp_path):
+    path = tmp_path / "networks"
+    write(path, map(network_case, range(30)))
+    assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [30, 30]
 
 
 @pytest.mark.parametrize("kind", KINDS)
