@@ -20,18 +20,24 @@ def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
     Raises OSError if it cannot be had, or if what came has another checksum.
     """
     import pooch
+    import requests
 
     pooch.get_logger().setLevel("ERROR")
-    folder = cache_folder()
+    target = cache_folder() / name
+    part = target.with_name(f"{target.name}.part")
 
-    def resume(url: str, target: str, _: Any) -> None:
-        _resume(url, folder / f"{name}.part", progress)
-        shutil.move(folder / f"{name}.part", target)
+    def resume(url: str, temporary: str, _: Any) -> None:
+        _resume(url, part, progress)
+        shutil.move(part, temporary)
 
     try:
-        path = pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=resume)
-    except ValueError as e:
-        raise OSError(f"What {url} sent is not the file that was expected: try again.") from e
+        path = pooch.retrieve(
+            url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=resume
+        )
+    except ValueError as error:
+        raise OSError(f"what {url} sent has the wrong checksum") from error
+    except requests.RequestException as error:
+        raise OSError(f"{url} cannot be reached") from error
     return Path(path)
 
 

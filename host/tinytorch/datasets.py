@@ -9,11 +9,8 @@ from tinytorch.cache import fetch
 from tinytorch.recordings import Recordings, read
 from tinytorch.simulator import simulate
 
-# TensorFlow Lite Micro's training data for the SparkFun Edge, in the bucket behind
-# download.tensorflow.org.
-MAGIC_WAND_URL = (
-    "https://storage.googleapis.com/download.tensorflow.org/models/tflite/magic_wand/data.tar.gz"
-)
+# TensorFlow Lite Micro's training data for the SparkFun Edge.
+MAGIC_WAND_URL = "https://download.tensorflow.org/models/tflite/magic_wand/data.tar.gz"
 MAGIC_WAND_SHA256 = "f1363203508484c50101e4a9d4096d29bd336a7b581cefe0382d3e0cfb1026bc"
 MAGIC_WAND_CLASSES = ["negative", "ring", "slope", "wing"]
 # No split shares a person; everybody else is for training.

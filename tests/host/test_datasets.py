@@ -351,7 +351,7 @@ def test_fetch_completes_what_was_whole_but_not_yet_checked(home):
 
 
 def test_fetch_refuses_another_file(home):
-    with served(b"another file") as (url, _), pytest.raises(OSError, match="not the file"):
+    with served(b"another file") as (url, _), pytest.raises(OSError, match="wrong checksum"):
         fetch(url, "0" * 64, "some.bin", progress=False)
     assert list(cache_folder().iterdir()) == []
 

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 
 import tinytorch
 from tests.host.gradients import check
+from tests.oracles import oracle
 from tinytorch import nn
 from tinytorch.autograd import Tensor
 from tinytorch_core import nn as shared
 from tinytorch_core.tensor import tensor as shared_tensor
+
+torch = oracle("torch", "oracle")
 
 LAYERS = {
     "Linear": (lambda m: m.Linear(5, 3), (4, 5)),

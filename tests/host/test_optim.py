@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-import torch
 
 import tinytorch
+from tests.oracles import oracle
 from tinytorch import nn, optim
+
+torch = oracle("torch", "oracle")
 
 CASES = {
     "SGD": {"lr": 0.1},

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tinytorch.cache import cache_folder
 from tito.errors import Fault
-from tito.folders import cache_folder, data_folder
+from tito.folders import data_folder
 from tito.kits import list_kits
 
 

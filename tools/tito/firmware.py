@@ -6,10 +6,9 @@ import struct
 from pathlib import Path
 
 import platformdirs
-import requests
 
+from tinytorch.cache import cache_folder, fetch
 from tito.errors import Fault, Usage
-from tito.folders import cache_folder
 
 NAME = "RPI_PICO-20241129-v1.24.1.uf2"
 URL = f"https://micropython.org/resources/firmware/{NAME}"
@@ -39,17 +38,9 @@ def find_firmware(given: Path | None = None, url: str = URL, download: bool = Tr
     if not download:
         raise Fault(_missing("none is in the cache"))
     try:
-        with requests.get(url, timeout=10) as response:
-            response.raise_for_status()
-            data = response.content
-    except requests.RequestException:
-        raise Fault(_missing("micropython.org cannot be reached")) from None
-    if hashlib.sha256(data).hexdigest() != SHA256:
-        raise Fault(_missing(f"what {url} sent has the wrong checksum"))
-    own.mkdir(parents=True, exist_ok=True)
-    part = own / f"{NAME}.part"
-    part.write_bytes(data)
-    return part.replace(own / NAME)
+        return fetch(url, SHA256, f"firmware/{NAME}")
+    except OSError as error:
+        raise Fault(_missing(str(error))) from None
 
 
 def _missing(why: str) -> str:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tinytorch_core
+from tinytorch.cache import cache_folder
 from tito.errors import Fault
-from tito.folders import cache_folder
 
 # In the order of sending.
 DEVICE = (
