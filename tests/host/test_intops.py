@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinytorch.runtime import Model
 
 from tests.operations import KINDS, random_case
+from tinytorch.runtime import Model
 
 
 @pytest.mark.parametrize("kind", KINDS)

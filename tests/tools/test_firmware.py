@@ -85,7 +85,7 @@ def test_a_damaged_image_in_the_cache_is_not_booted(empty, home):
 def test_a_wrong_checksum(empty, place, home):
     with pytest.raises(Fault, match="wrong checksum.*--firmware"):
         firmware.find_firmware(url=f"{place}/firmware.uf2")
-    assert not (home / "cache").exists()
+    assert not list(home.rglob("*.uf2*"))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/firmware.uf2", "{place}/nothing"])
