@@ -31,19 +31,25 @@ class Module:
         self._modules = []
 
     def __setattr__(self, name, value):
+        """Raises TypeError for a Tensor in a parameter's place, where it would not be trained."""
         if isinstance(value, Module):
-            self._note(self._modules, name)
+            self._note("_modules", name)
         elif isinstance(value, self.Parameter):
-            self._note(self._parameters, name)
+            self._note("_parameters", name)
+        elif isinstance(value, self.Tensor) and name in getattr(self, "_parameters", ()):
+            raise TypeError(f"{name} is a parameter: set a Parameter, or None.")
         super().__setattr__(name, value)
 
-    def _note(self, names, name):
+    def _note(self, kind, name):
+        names = getattr(self, kind, None)
+        if names is None:
+            raise AttributeError(f"Call super().__init__() before you set {name}.")
         if name not in names:
             names.append(name)
 
     def register_buffer(self, name, tensor):
         """A tensor that is saved with the parameters but not trained."""
-        self._note(self._buffers, name)
+        self._note("_buffers", name)
         setattr(self, name, tensor)
 
     def add_module(self, name, module):
@@ -57,14 +63,19 @@ class Module:
 
     def named_children(self):
         for name in self._modules:
-            yield name, getattr(self, name)
+            child = getattr(self, name)
+            if child is not None:
+                yield name, child
 
     def children(self):
         for _, child in self.named_children():
             yield child
 
     def named_modules(self, prefix=""):
-        """This module and all below it, with dotted names; it comes first, before its children."""
+        """This module and all below it, with dotted names; it comes first, before its children.
+
+        A module that stands in several places comes once for each.
+        """
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(prefix + "." + name if prefix else name)
@@ -77,10 +88,17 @@ class Module:
         for prefix, module in self.named_modules():
             for kind in kinds:
                 for name in getattr(module, kind):
-                    yield prefix + "." + name if prefix else name, getattr(module, name)
+                    tensor = getattr(module, name)
+                    if tensor is not None:
+                        yield prefix + "." + name if prefix else name, tensor
 
     def named_parameters(self):
-        yield from self._named(("_parameters",))
+        """Each parameter once, also where several modules share it: an optimizer steps it once."""
+        seen = set()
+        for name, parameter in self._named(("_parameters",)):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
 
     def parameters(self):
         for _, parameter in self.named_parameters():

@@ -53,7 +53,10 @@ def axes(operation, dim, ndim):
     if dim is None:
         return tuple(range(ndim))
     dims = (dim,) if isinstance(dim, int) else dim
-    return tuple(sorted([axis(operation, d, ndim) for d in dims]))
+    found = sorted([axis(operation, d, ndim) for d in dims])
+    if len(set(found)) != len(found):
+        raise ValueError(f"{operation}: {tuple(dims)} names a dimension twice.")
+    return tuple(found)
 
 
 def reduced(shape, dims, keepdim):
@@ -62,15 +65,27 @@ def reduced(shape, dims, keepdim):
     return tuple(kept)
 
 
+def given(numbers):
+    """The arguments of a call that takes a shape: numbers, or one sequence of them."""
+    return tuple(numbers[0] if len(numbers) == 1 and not isinstance(numbers[0], int) else numbers)
+
+
 def reshape(shape, new):
-    """`new`, numbers or one sequence of them, with its -1 worked out."""
-    if len(new) == 1 and not isinstance(new[0], int):
-        new = new[0]
+    """`new` with its -1 worked out."""
+    total = size(shape)
     known = size([n for n in new if n != -1])
-    found = tuple(size(shape) // max(known, 1) if n == -1 else n for n in new)
-    if size(found) != size(shape) or sum([n == -1 for n in new]) > 1:
-        raise ValueError(f"reshape: shape {tuple(shape)} does not fit into {tuple(new)}.")
+    found = tuple(total // known if n == -1 and known else n for n in new)
+    if size(found) != total or new.count(-1) > 1 or any(n < 0 for n in found):
+        raise ValueError(f"reshape: shape {tuple(shape)} does not fit into {new}.")
     return found
+
+
+def flatten(shape, start_dim, end_dim):
+    """`shape` with the dimensions from start_dim to end_dim, both included, made one."""
+    shape = tuple(shape) or (1,)
+    first = axis("flatten", start_dim, len(shape))
+    last = axis("flatten", end_dim, len(shape))
+    return shape[:first] + (size(shape[first : last + 1]),) + shape[last + 1 :]
 
 
 def matmul(a, b):

@@ -115,14 +115,13 @@ class Tensor:
 
     def reshape(self, *shape):
         """The same numbers, shared, in another shape: numbers or one tuple; -1 is worked out."""
-        return Tensor(self.data, shapes.reshape(self.shape, shape))
+        return Tensor(self.data, shapes.reshape(self.shape, shapes.given(shape)))
 
     def flatten(self, start_dim=0, end_dim=-1):
-        first = shapes.axis("flatten", start_dim, self.ndim)
-        last = shapes.axis("flatten", end_dim, self.ndim)
-        return self.reshape(*self.shape[:first], -1, *self.shape[last + 1 :])
+        return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
 
     def permute(self, *dims):
+        dims = shapes.given(dims)
         strides = shapes.strides(self.shape)
         return self._view([self.shape[d] for d in dims], [strides[d] for d in dims])
 
@@ -236,8 +235,9 @@ class Tensor:
         kept = [d for d in range(self.ndim) if d not in dims]
         rows = self.permute(*kept, *dims).data
         n = shapes.size([self.shape[d] for d in dims])
-        values = (function(rows[i : i + n]) for i in range(0, len(rows), n))
-        return Tensor(array("f", values), shapes.reduced(self.shape, dims, keepdim))
+        shape = shapes.reduced(self.shape, dims, keepdim)
+        values = (function(rows[i * n : i * n + n]) for i in range(shapes.size(shape)))
+        return Tensor(array("f", values), shape)
 
     def sum(self, dim=None, keepdim=False):
         return self._reduce("sum", dim, keepdim, sum)
@@ -386,7 +386,7 @@ def tensor(values):
     level = values
     while not isinstance(level, (int, float)):
         shape.append(len(level))
-        level = level[0]
+        level = level[0] if len(level) else 0
     flat = [values]
     for n in shape:
         if any(len(row) != n for row in flat):
@@ -395,5 +395,9 @@ def tensor(values):
     return Tensor(array("f", flat if shape else [values]), shape)
 
 
-zeros = Tensor.zeros
-ones = Tensor.ones
+def zeros(*shape):
+    return Tensor.zeros(shapes.given(shape))
+
+
+def ones(*shape):
+    return Tensor.ones(shapes.given(shape))

@@ -106,3 +106,35 @@ def test_wrong_use_is_named():
     error(lambda: nn.Dropout(1.5), "p=1.5")
     error(lambda: nn.AdaptiveAvgPool1d(2), "2 is not 1")
     error(lambda: nn.Linear(3, 2)(ones((1, 4))), "matmul", "(1, 4)", "(3, 2)")
+
+
+def test_a_layer_in_two_places_has_its_parameters_once():
+    layer = nn.Linear(2, 2)
+    net = nn.Sequential(layer, nn.ReLU(), layer)
+    assert [name for name, _ in net.named_parameters()] == ["0.weight", "0.bias"]
+    assert list(net.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_a_parameter_is_replaced_by_a_parameter_or_none():
+    layer = nn.Linear(2, 2)
+    layer.bias = None
+    assert list(layer.state_dict()) == ["weight"]
+    try:
+        layer.weight = ones(2, 2)
+    except TypeError as e:
+        assert "weight is a parameter" in str(e)
+    else:
+        raise AssertionError("accepted")
+
+
+def test_a_forgotten_init_is_named():
+    class Net(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(1, 1)
+
+    try:
+        Net()
+    except AttributeError as e:
+        assert "super().__init__() before you set layer" in str(e)
+    else:
+        raise AssertionError("accepted")

@@ -28,7 +28,7 @@ def counting(*shape):
 def test_making():
     assert tensor([[1, 2], [3, 4]]).shape == (2, 2)
     assert tensor(3).shape == () and tensor(3).item() == 3
-    assert ones((2, 3)).tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert ones((2, 3)).tolist() == ones(2, 3).tolist() == [[1, 1, 1], [1, 1, 1]]
     error(lambda: tensor([[1, 2], [3]]), "different lengths")
     error(lambda: Tensor(array("f", [1, 2]), (3,)), "2 numbers", "(3,)")
     error(lambda: ones((2,)).item(), "(2,)")
@@ -143,3 +143,14 @@ def test_batch_norm():
     close(mean, [0.4, 2.5])
     close(var, [0.9 + 2 / 3, 0.9 + 50 / 3])
     close(x.batch_norm(zeros((2,)), ones((2,)), gain, bias, False, 0.1, 0.0)[0, 1], [21, 41])
+
+
+def test_tensors_of_nothing():
+    assert tensor([]).shape == (0,) and tensor([[], []]).shape == (2, 0)
+    x = zeros(0, 3)
+    assert x.sum(0).tolist() == [0, 0, 0] and x.sum().item() == 0 and x.sum(1).shape == (0,)
+    assert zeros(0, 2, 9).flatten(1).shape == (0, 18) and tensor(1.0).flatten().shape == (1,)
+    error(lambda: x.reshape(0, -1), "(0, 3)", "(0, -1)")
+    error(lambda: ones(2, 2).reshape(-2, -2), "(2, 2)", "(-2, -2)")
+    error(lambda: ones(2, 2).sum((0, -2)), "sum", "twice")
+    assert ones(2, 3).permute((1, 0)).shape == (3, 2)
