@@ -17,6 +17,7 @@ _NAMES = {
     "autograd": (
         "Tensor", "no_grad", "is_grad_enabled",
         "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "cat", "stack",
+        "float32", "float64", "int64",
     ),
     "random": ("manual_seed", "get_rng_state", "set_rng_state"),
     "runtime": ("Model",),

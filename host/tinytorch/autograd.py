@@ -6,7 +6,7 @@ newest tensor to the oldest. The order of creation is a topological order, so no
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import ContextDecorator
+from contextlib import contextmanager
 from typing import Any, Union
 
 import numpy as np
@@ -20,20 +20,21 @@ from tinytorch_core import shapes
 Operand = Union["Tensor", float, Array]
 Dims = int | Sequence[int] | None
 
+float32, float64, int64 = np.float32, np.float64, np.int64  # types by PyTorch's names
+
 _numbers = itertools.count()
 _recording = True
 
 
-class no_grad(ContextDecorator):
-    """Within it (`with no_grad():`, or as a decorator) nothing is recorded for gradients."""
-
-    def __enter__(self) -> None:
-        global _recording
-        self._before, _recording = _recording, False
-
-    def __exit__(self, *_: object) -> None:
-        global _recording
-        _recording = self._before
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within it (`with no_grad():`, or `@no_grad()`) nothing is recorded for gradients."""
+    global _recording
+    before, _recording = _recording, False
+    try:
+        yield
+    finally:
+        _recording = before
 
 
 def is_grad_enabled() -> bool:
@@ -43,8 +44,12 @@ def is_grad_enabled() -> bool:
 def apply(operation: Any, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
     data, gradients = operation(*(None if t is None else t.data for t in inputs), **settings)
+    widened = data.dtype == np.float64 and operation is not ops.to
+    if widened and not any(t is not None and t.dtype == np.float64 for t in inputs):
+        data = data.astype(np.float32)  # numpy makes float64 of integers, alone or beside float32
     result = Tensor(data)
-    if _recording and any(t is not None and t.requires_grad for t in inputs):
+    wanted = _recording and data.dtype.kind == "f"
+    if wanted and any(t is not None and t.requires_grad for t in inputs):
         result.requires_grad = True
         result._inputs = inputs
         result._gradients = gradients
@@ -64,19 +69,21 @@ class Tensor:
     """An array with a gradient. data: anything numpy takes; Python floats become float32.
 
     `data` is the numpy array itself, shared if one was given; `grad` a Tensor, or None before
-    `backward`.
+    `backward`. An operation gives float64 only where an input has it.
+    Raises TypeError where anything but floats is to have a gradient.
     """
 
     __slots__ = ("__weakref__", "_gradients", "_inputs", "_number", "data", "grad", "requires_grad")
     __array_ufunc__ = None  # numpy leaves array + tensor to us
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        data = data.data if isinstance(data, Tensor) else data
         is_numpy = isinstance(data, (np.ndarray, np.generic))
         self.data: Array = np.asarray(data)
         if not is_numpy and self.data.dtype == np.float64:
             self.data = self.data.astype(np.float32)
         self.grad: Tensor | None = None
-        self.requires_grad = requires_grad
+        self.requires_grad_(requires_grad)
         self._number = next(_numbers)
         self._inputs: tuple[Tensor | None, ...] = ()
         self._gradients: ops.Gradients = ()
@@ -147,21 +154,31 @@ class Tensor:
             raise RuntimeError("numpy: this tensor requires a gradient: use detach().numpy().")
         return self.data
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """For numpy's own functions: `numpy()` in the type that they want."""
+        array = self.numpy()
+        array = array if dtype is None else array.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
     def detach(self) -> "Tensor":
         """The same numbers, shared, apart from the tape."""
         return Tensor(self.data)
 
     def clone(self) -> "Tensor":
         """A copy that gradients flow through."""
-        return self * 1
+        return apply(ops.clone, self)
 
     def to(self, dtype: DTypeLike) -> "Tensor":
-        """A constant of another type, as in `labels.to("int64")`."""
-        return Tensor(self.data.astype(dtype))
+        """A copy of another type, as in `labels.to("int64")`; gradients flow between floats."""
+        return apply(ops.to, self, dtype=dtype)
 
     # Gradients.
 
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"requires_grad: only floats have gradients, and this tensor holds {self.dtype}."
+            )
         self.requires_grad = requires_grad
         return self
 
@@ -202,7 +219,8 @@ class Tensor:
                 before = pending.get(source._number)
                 pending[source._number] = new if before is None else before + new
 
-    # In place.
+    # In place. What was recorded keeps its inputs by reference, so change none of them between
+    # the forward pass and `backward`.
 
     def _writable(self, operation: str) -> Array:
         if self.requires_grad and _recording:
@@ -227,31 +245,39 @@ class Tensor:
         self._writable("normal_")[...] = generator.normal(mean, std, self.shape)
         return self
 
-    def __iadd__(self, other: Operand) -> "Tensor":
-        self._writable("+=")[...] += self._other("+=", other).data
+    def zero_(self) -> "Tensor":
+        self._writable("zero_")[...] = 0
         return self
+
+    def _in_place(self, symbol: str, operation: Any, other: Operand) -> "Tensor":
+        """This tensor, changed; on the way from a leaf to a gradient a new one instead."""
+        result = apply(operation, self, self._other(symbol, other))
+        if result.requires_grad and not (self.is_leaf and self.requires_grad):
+            return result
+        np.copyto(self._writable(symbol), result.data, casting="same_kind")
+        return self
+
+    def __iadd__(self, other: Operand) -> "Tensor":
+        return self._in_place("+=", ops.add, other)
 
     def __isub__(self, other: Operand) -> "Tensor":
-        self._writable("-=")[...] -= self._other("-=", other).data
-        return self
+        return self._in_place("-=", ops.sub, other)
 
     def __imul__(self, other: Operand) -> "Tensor":
-        self._writable("*=")[...] *= self._other("*=", other).data
-        return self
+        return self._in_place("*=", ops.mul, other)
 
     # Other shapes.
 
     def reshape(self, *shape: Any) -> "Tensor":
         """Numbers or one tuple; -1 is worked out."""
-        return apply(ops.reshape, self, shape=shapes.reshape(self.shape, shape))
+        return apply(ops.reshape, self, shape=shapes.reshape(self.shape, shapes.given(shape)))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        first = shapes.axis("flatten", start_dim, self.ndim)
-        last = shapes.axis("flatten", end_dim, self.ndim)
-        return self.reshape(*self.shape[:first], -1, *self.shape[last + 1 :])
+        return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
 
-    def permute(self, *dims: int) -> "Tensor":
-        dims = tuple(shapes.axis("permute", d, self.ndim) for d in dims)
+    def permute(self, *dims: Any) -> "Tensor":
+        """Numbers or one tuple."""
+        dims = tuple(shapes.axis("permute", d, self.ndim) for d in shapes.given(dims))
         if sorted(dims) != list(range(self.ndim)):
             raise ValueError(f"permute: {dims} does not name each dimension of {self.shape}.")
         return apply(ops.permute, self, dims=dims)
@@ -281,7 +307,7 @@ class Tensor:
         """The other operand: a number takes this tensor's type."""
         if not isinstance(other, Tensor):
             is_number = isinstance(other, (int, float)) and self.data.dtype.kind == "f"
-            return Tensor(np.asarray(other, self.data.dtype if is_number else None))
+            return Tensor(np.asarray(other, self.data.dtype) if is_number else other)
         if other.shape != self.shape:
             shapes.broadcast(symbol, self.shape, other.shape)
         return other
@@ -455,34 +481,36 @@ class Tensor:
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A copy of the numbers; Python floats become float32, arrays keep their type."""
-    own = data.copy() if isinstance(data, np.ndarray) else data
-    return Tensor(own if dtype is None else np.array(data, dtype), requires_grad)
+    own = Tensor(data).data if dtype is None or isinstance(data, Tensor) else data
+    return Tensor(np.array(own, dtype), requires_grad)
 
 
-def zeros(*shape: int) -> Tensor:
-    return Tensor.zeros(shape)
+def zeros(*shape: Any, requires_grad: bool = False) -> Tensor:
+    """shape, here and below: numbers or one tuple."""
+    return full(shapes.given(shape), 0, requires_grad=requires_grad)
 
 
-def ones(*shape: int) -> Tensor:
-    return Tensor.ones(shape)
+def ones(*shape: Any, requires_grad: bool = False) -> Tensor:
+    return full(shapes.given(shape), 1, requires_grad=requires_grad)
 
 
-def full(shape: Sequence[int], value: float) -> Tensor:
-    return Tensor.full(shape, value)
+def full(shape: Sequence[int], value: float, *, requires_grad: bool = False) -> Tensor:
+    """float32, whatever the value is."""
+    return Tensor.full(shape, value).requires_grad_(requires_grad)
 
 
 def arange(*limits: float) -> Tensor:
     return Tensor(np.arange(*limits).tolist())
 
 
-def rand(*shape: int) -> Tensor:
+def rand(*shape: Any, requires_grad: bool = False) -> Tensor:
     """From the uniform distribution on [0, 1)."""
-    return Tensor.zeros(shape).uniform_()
+    return zeros(*shape).uniform_().requires_grad_(requires_grad)
 
 
-def randn(*shape: int) -> Tensor:
+def randn(*shape: Any, requires_grad: bool = False) -> Tensor:
     """From the normal distribution."""
-    return Tensor.zeros(shape).normal_()
+    return zeros(*shape).normal_().requires_grad_(requires_grad)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -13,7 +13,10 @@ Batch = tuple[Tensor, ...]
 
 
 class Dataset:
-    """Samples by number: write `__len__`, and `__getitem__` that returns a tuple of arrays."""
+    """Samples by number: write `__len__`, and `__getitem__` that returns a tuple of arrays.
+
+    Arrays, tensors and numbers all do; those at one place of the tuple have one shape.
+    """
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -24,6 +27,9 @@ class Dataset:
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """The samples of `indices`, stacked."""
         samples = [self[int(i)] for i in indices]
+        if not all(isinstance(sample, (tuple, list)) for sample in samples):
+            kind = type(samples[0]).__name__
+            raise TypeError(f"{type(self).__name__}: a sample is {kind}: return a tuple of arrays.")
         return tuple(Tensor(np.stack(column)) for column in zip(*samples, strict=True))
 
 
@@ -31,7 +37,7 @@ class TensorDataset(Dataset):
     """Arrays or tensors of the same length, such as inputs (N, ...) and labels (N,)."""
 
     def __init__(self, *arrays: Any) -> None:
-        self.arrays = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in arrays]
+        self.arrays = [Tensor(a).data for a in arrays]
         lengths = [len(a) for a in self.arrays]
         if len(set(lengths)) != 1:
             raise ValueError(f"TensorDataset: the lengths {lengths} differ.")

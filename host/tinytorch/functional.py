@@ -18,7 +18,7 @@ def cross_entropy(input: Tensor, target: Tensor) -> Tensor:
         raise TypeError(f"cross_entropy: the target holds {labels.dtype}: give class numbers.")
     if labels.size and not 0 <= labels.min() <= labels.max() < input.shape[1]:
         outside = np.unique(labels[(labels < 0) | (labels >= input.shape[1])])[0]
-        raise ValueError(f"cross_entropy: class {outside} is not below {input.shape[1]}.")
+        raise ValueError(f"cross_entropy: class {outside} is not one of 0 to {input.shape[1] - 1}.")
     return apply(ops.cross_entropy, input, target=labels)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tinytorch.random import generator
 from tinytorch_core import shapes
@@ -93,7 +93,15 @@ def dropout(a: Array, *, p: float) -> Result:
     return a * keep, (lambda g: g * keep,)
 
 
-# Shapes.
+# Shapes and types.
+
+
+def clone(a: Array) -> Result:
+    return a.copy(), (lambda g: g,)
+
+
+def to(a: Array, *, dtype: DTypeLike) -> Result:
+    return a.astype(dtype), (lambda g: g,)
 
 
 def reshape(a: Array, *, shape: tuple[int, ...]) -> Result:
@@ -252,11 +260,12 @@ def _columns(
     columns = np.empty((n, channels, len(taps), *shape[2:]), x.dtype)
     for t, tap in enumerate(taps):
         columns[:, :, t] = x[tap]
-    columns = columns.reshape(n, groups, channels // groups * len(taps), -1)
+    size = shapes.size(shape[2:])
+    columns = columns.reshape(n, groups, channels // groups * len(taps), size)
     rows = weight.reshape(groups, shape[1] // groups, -1)
 
     def of_x(g: Array) -> Array:
-        spread = rows.swapaxes(1, 2) @ g.reshape(n, groups, rows.shape[1], -1)
+        spread = rows.swapaxes(1, 2) @ g.reshape(n, groups, rows.shape[1], size)
         spread = spread.reshape(n, channels, len(taps), *shape[2:])
         total = np.zeros_like(x)
         for t, tap in enumerate(taps):
@@ -264,7 +273,7 @@ def _columns(
         return total
 
     def of_weight(g: Array) -> Array:
-        each = g.reshape(n, groups, rows.shape[1], -1) @ columns.swapaxes(2, 3)
+        each = g.reshape(n, groups, rows.shape[1], size) @ columns.swapaxes(2, 3)
         return each.sum(0).reshape(weight.shape)
 
     return (rows @ columns).reshape(shape), of_x, of_weight
@@ -361,7 +370,7 @@ def batch_norm(
     In training over the batch, and the running statistics move by `momentum`, in place, with the
     unbiased variance as in PyTorch; else by the running statistics. (Ioffe and Szegedy, 2015.)
     """
-    flat = x.reshape(*x.shape[:2], -1)
+    flat = x.reshape(*x.shape[:2], shapes.size(x.shape[2:]))
     n = flat.shape[0] * flat.shape[2]
     if training:
         mean = flat.sum((0, 2)) / n

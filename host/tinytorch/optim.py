@@ -17,6 +17,11 @@ class Optimizer:
         self.params = list(params)
         if not self.params:
             raise ValueError(f"{type(self).__name__}: there are no parameters to optimize.")
+        if not all(p.is_leaf for p in self.params):
+            raise ValueError(
+                f"{type(self).__name__}: a tensor that was computed cannot be optimized: give the "
+                "parameters that it was computed from, in a list."
+            )
         if lr < 0:
             raise ValueError(f"{type(self).__name__}: lr={lr} is negative.")
         self.lr = lr

@@ -159,6 +159,20 @@ def test_a_data_set_of_single_samples_is_stacked():
     with pytest.raises(ValueError, match=r"\[3, 2\]"):
         TensorDataset(np.zeros(3), np.zeros(2))
 
+    class Tensors(Squares):
+        def __getitem__(self, index):
+            return tinytorch.ones(2) * index, tinytorch.tensor(index)
+
+    (x, y) = next(iter(DataLoader(Tensors(), 3)))
+    assert x.dtype == np.float32 and x.tolist() == [[0, 0], [1, 1], [2, 2]] and y.dtype == np.int64
+
+    class Bare(Squares):
+        def __getitem__(self, index):
+            return np.zeros(2)
+
+    with pytest.raises(TypeError, match="Bare: a sample is ndarray"):
+        next(iter(DataLoader(Bare(), 3)))
+
 
 def test_a_state_dict_in_a_file(tmp_path):
     net, other = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
