@@ -41,11 +41,16 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next steps depend on: lr, and copies of the arrays."""
+        """What the next steps depend on: kind, lr, and copies of the arrays."""
         state = [{name: array.copy() for name, array in s.items()} for s in self.state]
-        return {"lr": self.lr, "state": state}
+        return {"kind": type(self).__name__, "lr": self.lr, "state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError for a state of another kind, or of another number of parameters."""
+        if state["kind"] != type(self).__name__:
+            raise ValueError(
+                f"load_state_dict: the state is of {state['kind']}, not of {type(self).__name__}."
+            )
         if len(state["state"]) != len(self.params):
             raise ValueError(
                 f"load_state_dict: the state is of {len(state['state'])} parameters, the optimizer "

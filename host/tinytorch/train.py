@@ -41,6 +41,7 @@ class Score:
         self._classes = True
 
     def add(self, loss: float, outputs: Tensor, targets: Tensor) -> None:
+        """A batch: its mean loss, outputs (N, ...) and targets (N, ...)."""
         self._count += len(targets)
         self._loss += loss * len(targets)
         self._classes = targets.dtype.kind in "iu" and outputs.ndim == targets.ndim + 1
@@ -49,15 +50,35 @@ class Score:
 
     @property
     def loss(self) -> float:
-        return self._loss / max(self._count, 1)
+        return self._loss / self._count
 
     @property
     def accuracy(self) -> "float | None":
-        return self._right / max(self._count, 1) if self._classes else None
+        return self._right / self._count if self._classes else None
+
+
+def _has_batches(loader: DataLoader) -> None:
+    if not len(loader):
+        raise ValueError(
+            f"There is not one batch in {len(loader.dataset)} samples: give more, or a smaller "
+            "batch_size."
+        )
+
+
+def _finite(loss: float, what: str) -> float:
+    if not math.isfinite(loss):
+        raise ArithmeticError(
+            f"The {what} is {loss}: lower the learning rate, or look for such numbers in the data."
+        )
+    return loss
 
 
 def evaluate(net: Module, loader: DataLoader, loss: Loss = functional.cross_entropy) -> Score:
-    """Loss and accuracy of a net in eval mode; the net's mode is kept."""
+    """Loss and accuracy of a net in eval mode; the net's mode is kept.
+
+    Raises ValueError for a loader without a batch.
+    """
+    _has_batches(loader)
     score = Score()
     mode = net.training
     net.eval()
@@ -109,13 +130,15 @@ class Trainer:
         """Train until `epochs` have passed in all, resumed ones included; returns the history.
 
         With validation the net ends with the weights of the epoch of the lowest validation loss.
-        Raises ArithmeticError where the loss is no longer a number.
+        Raises ArithmeticError where a loss is no longer a number, ValueError for a loader without
+        a batch.
         """
+        _has_batches(train)
         if not self.history and self.seed is not None:
             manual_seed(self.seed)
         total = max(0, epochs - len(self.history)) * len(train)
         # None: quiet where the output is not a terminal.
-        with tqdm(total=total, unit="batch", disable=None if self.progress else True) as bar:
+        with tqdm(total=total, unit="batch", leave=False, disable=not self.progress or None) as bar:
             while len(self.history) < epochs and not self._stalled():
                 bar.set_description(f"epoch {len(self.history) + 1}/{epochs}")
                 self._epoch(train, validation, bar)
@@ -133,15 +156,12 @@ class Trainer:
     def _epoch(self, train: DataLoader, validation: "DataLoader | None", bar: tqdm) -> None:
         score = Score()
         lr = self.optimizer.lr
+        number = len(self.history) + 1
         self.net.train()
         for inputs, targets in train:
             outputs = self.net(inputs)
             loss = self.loss(outputs, targets)
-            if not math.isfinite(loss.item()):
-                raise ArithmeticError(
-                    f"The loss is {loss.item()} in epoch {len(self.history) + 1}: lower the "
-                    "learning rate, or look for such numbers in the data."
-                )
+            _finite(loss.item(), f"loss in epoch {number}")
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -150,14 +170,15 @@ class Trainer:
         if self.schedule is not None:
             self.schedule.step()
         self.net.eval()
-        result = Epoch(len(self.history) + 1, lr, score.loss, score.accuracy)
+        result = Epoch(number, lr, score.loss, score.accuracy)
         if validation is not None:
             val = evaluate(self.net, validation, self.loss)
+            _finite(val.loss, f"validation loss in epoch {number}")
             result = replace(result, val_loss=val.loss, val_accuracy=val.accuracy)
             if not self._best or val.loss < (self.history[self.best_epoch - 1].val_loss or 0.0):
                 self.best_epoch = result.epoch
                 self._best = {n: t.clone() for n, t in self.net.state_dict().items()}
-            bar.set_postfix(val_loss=val.loss, val_accuracy=val.accuracy)
+            bar.set_postfix_str(f"val_loss {val.loss:.3f}")
         self.history.append(result)
 
     def save(self, path: "str | Path") -> None:
@@ -168,7 +189,10 @@ class Trainer:
         for i, arrays in enumerate(state["state"]):
             tensors |= {f"optimizer.{i}.{name}": Tensor(a) for name, a in arrays.items()}
         metadata = {
-            "lr": state["lr"],
+            "optimizer": {
+                **state,
+                "state": len(state["state"]),
+            },  # its arrays are among the tensors
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "rng": get_rng_state(),
             "best_epoch": self.best_epoch,
@@ -179,7 +203,8 @@ class Trainer:
     def resume(self, path: "str | Path | None" = None) -> None:
         """Continue from a checkpoint; from this trainer's own, if there is one, without a path.
 
-        Raises ValueError for a file that is damaged or of another net.
+        Raises ValueError for a file that is damaged, or of a training with another net, optimizer
+        or schedule.
         """
         if path is None:
             if self.checkpoint is None or not Path(self.checkpoint).exists():
@@ -188,12 +213,15 @@ class Trainer:
         tensors, metadata = serialize.load_with_metadata(path)
         if "history" not in metadata:
             raise ValueError(f"{path} holds tensors, but it is not a checkpoint of a training.")
+        if (self.schedule is None) != (metadata["schedule"] is None):
+            raise ValueError(f"{path}: a learning rate schedule was there, or is here, alone.")
         self.net.load_state_dict(_under("net.", tensors))
-        arrays: list[dict[str, np.ndarray]] = [{} for _ in self.optimizer.params]
+        state = metadata["optimizer"]
+        arrays: list[dict[str, np.ndarray]] = [{} for _ in range(state["state"])]
         for name, tensor in _under("optimizer.", tensors).items():
             i, part = name.split(".")
             arrays[int(i)][part] = tensor.data
-        self.optimizer.load_state_dict({"lr": metadata["lr"], "state": arrays})
+        self.optimizer.load_state_dict({**state, "state": arrays})
         if self.schedule is not None:
             self.schedule.load_state_dict(metadata["schedule"])
         self._best = _under("best.", tensors)

@@ -122,8 +122,24 @@ def test_evaluate_keeps_the_mode():
 def test_numbers_that_are_none_stop_the_training():
     data = TensorDataset(np.full((4, 2), np.nan, np.float32), np.zeros(4, np.int64))
     net = nn.Linear(2, 2)
-    with pytest.raises(ArithmeticError, match="nan in epoch 1"):
-        Trainer(net, optim.SGD(net.parameters())).fit(DataLoader(data, 2), 1)
+    trainer = Trainer(net, optim.SGD(net.parameters()))
+    with pytest.raises(ArithmeticError, match="loss in epoch 1 is nan"):
+        trainer.fit(DataLoader(data, 2), 1)
+    good = TensorDataset(np.ones((4, 2), np.float32), np.zeros(4, np.int64))
+    with pytest.raises(ArithmeticError, match="validation loss in epoch 1 is nan"):
+        trainer.fit(DataLoader(good, 2), 1, DataLoader(data, 2))
+
+
+def test_loaders_without_a_batch_are_refused():
+    net = nn.Linear(2, 2)
+    data = TensorDataset(np.ones((4, 2), np.float32), np.zeros(4, np.int64))
+    none, some = DataLoader(data, 5, drop_last=True), DataLoader(data, 5)
+    trainer = Trainer(net, optim.SGD(net.parameters()))
+    for loaders in ((none,), (some, none)):
+        with pytest.raises(ValueError, match="not one batch in 4 samples"):
+            trainer.fit(loaders[0], 1, *loaders[1:])
+    with pytest.raises(ValueError, match="not one batch"):
+        evaluate(net, none)
 
 
 def test_no_bar_where_there_is_no_terminal(tmp_path, capsys):
@@ -197,6 +213,21 @@ def test_broken_checkpoints_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="net.safetensors is not a safetensors file"):
         tinytorch.load(path)
+
+
+def test_a_training_of_another_kind_is_not_resumed(tmp_path):
+    make(tmp_path).fit(DataLoader(blobs(), **LOADER), 1)
+    net = make(tmp_path).net
+    adam = optim.Adam(net.parameters())
+    schedule = optim.StepLR(adam, 1)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(ValueError, match="schedule"):
+        Trainer(net, adam).resume(path)
+    with pytest.raises(ValueError, match="of Adam, not of SGD"):
+        Trainer(net, optim.SGD(net.parameters()), schedule=schedule).resume(path)
+    with pytest.raises(ValueError, match="6 parameters, the optimizer has 2"):
+        Trainer(net, optim.Adam(net[-1].parameters()), schedule=schedule).resume(path)
+    Trainer(net, adam, schedule=schedule).resume(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
