@@ -29,8 +29,8 @@ def augment(
 
     speed: log of the largest stretch or squeeze of time; shift: largest move, in windows;
     warp: largest swing of a wave that bends time, in windows; degrees: standard deviation of the
-    turn of every group of three axes; scale: log of the largest change of size about the mean;
-    noise: in standard deviations of a channel.
+    turn of the sensor, whose channels are groups of three axes; scale: log of the largest change
+    of size about the mean; noise: in standard deviations of a channel.
     """
     count, length, channels = windows.shape
 
@@ -46,8 +46,9 @@ def augment(
     row = np.arange(count)[:, None]
     x = windows[row, left] * (1 - part) + windows[row, left + 1] * part
 
+    turned = rotations(rng, count, degrees)  # the whole sensor: all its axes together
     for c in range(0, channels - 2, 3):
-        x[..., c : c + 3] = x[..., c : c + 3] @ rotations(rng, count, degrees)
+        x[..., c : c + 3] = x[..., c : c + 3] @ turned
     mean = x.mean(1, keepdims=True)
     x = mean + (x - mean) * np.exp(uniform(scale, 1))
     x += noise * windows.std((0, 1)) * rng.normal(size=x.shape)

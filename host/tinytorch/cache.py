@@ -54,7 +54,8 @@ def _resume(url: str, part: Path, progress: bool) -> None:
         answer.raise_for_status()
         if answer.status_code != 206:
             have = 0
-        total = have + int(answer.headers["Content-Length"])
+        size = answer.headers.get("Content-Length")  # not every server says
+        total = have + int(size) if size else None
         with (
             part.open("r+b" if have else "wb") as f,
             tqdm(

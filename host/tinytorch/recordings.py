@@ -64,9 +64,8 @@ class Recordings:
     def test_split(self) -> str:
         """The split to judge by: test if there is one, else the last that is not for training."""
         names = self.split_names
-        if "test" in names:
-            return "test"
-        return next((n for n in reversed(names) if n not in ("train", "val")), names[-1])
+        others = [name for name in names if name not in ("train", "val", "test")]
+        return [name for name in ("train", "val", *others, "test") if name in names][-1]
 
     def windows(
         self, split: str, window: int, hop: int | None = None
@@ -167,7 +166,7 @@ def read(path: "str | Path") -> Recordings:
     for key, array in (("label", label), ("split", split)):
         check(array.shape == (count,), f"needs one {key} for each of its {count} recordings")
     check(classes.ndim == 1 and len(classes) > 1, "needs a list of at least two classes")
-    names = [str(name) for name in classes]
+    names = classes.astype(str).tolist()
     check(len(set(names)) == len(names), "names a class twice: give every class its own name")
     check(label.dtype.kind in "iu", f"has labels of type {label.dtype}: write whole numbers")
     check(
@@ -212,7 +211,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("a single array")
             wanted = (*KEYS, "offsets", "subject")
             return {key: loaded[key] for key in wanted if key in loaded}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    # zipfile: NotImplementedError for ways to pack that it lacks, RuntimeError for a password.
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
         raise ValueError(
             f"The data file {path.name} cannot be read as recordings: "
             "it is damaged, or not an .npz in TinyTorch's layout."

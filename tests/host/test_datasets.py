@@ -55,7 +55,9 @@ def test_read_ragged(written):
 
 def test_read_fixed_and_whole_floats(written):
     data = np.arange(6 * 20 * 4).reshape(6, 20, 4)
-    recordings = read(written(data=data.astype(np.float64) + 0.2, offsets=None))
+    names = np.array([b"left", b"right"])
+    recordings = read(written(data=data.astype(np.float64) + 0.2, offsets=None, classes=names))
+    assert recordings.classes == ["left", "right"]
     assert recordings.channels == 4
     np.testing.assert_array_equal(np.stack(recordings.signals), data)
     assert recordings.signals[0].dtype == np.int16
@@ -115,6 +117,12 @@ def test_what_is_no_npz_is_refused(tmp_path, written):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"other\.npz cannot be read"):
             read(path)
+    for flag in (1, 64):  # a password; another kind of encryption
+        locked = bytearray(whole)
+        locked[whole.index(b"PK\1\2") + 8] = flag  # of the first member, in the directory
+        path.write_bytes(locked)
+        with pytest.raises(ValueError, match="cannot be read"):
+            read(path)
     with pytest.raises(ValueError, match="cannot be read"):
         read(tmp_path)
     with pytest.raises(FileNotFoundError, match="There is no data file"):
@@ -156,6 +164,9 @@ def test_splits(written):
         recordings.with_validation(share=0.1)
     only = read(written(split=np.array(["mine"] * 6)))
     assert only.test_split == "mine"
+    for others, judge in ((["train"], "val"), (["train", "test", "mine"], "test")):
+        splits = np.array((["val", *others] * 6)[:6])
+        assert read(written(split=splits)).test_split == judge
     with pytest.raises(ValueError, match="'train'"):
         only.with_validation()
 
@@ -225,6 +236,9 @@ def test_augment_is_seeded_and_changes_what_it_says():
     np.testing.assert_allclose(only(scale=0.5).mean(1), x.mean(1), atol=1)
     moved = only(shift=0.3)
     assert not np.array_equal(moved, x)
+    # An accelerometer and a gyroscope on one board turn together.
+    both = augment(np.concatenate([x, x], 2), np.random.default_rng(1), **{**off, "degrees": 30.0})
+    np.testing.assert_array_equal(both[..., :3], both[..., 3:])
     turned = rotations(np.random.default_rng(0), 50, 40)
     np.testing.assert_allclose(
         turned @ turned.transpose(0, 2, 1), np.eye(3)[None] * np.ones((50, 1, 1)), atol=1e-5
@@ -274,7 +288,7 @@ def archive():
 
 
 @contextmanager
-def served(content, cut_first=False):
+def served(content, cut_first=False, says_length=True):
     """A local server of one file, which can break off its first answer in the middle."""
     seen = []
 
@@ -287,7 +301,8 @@ def served(content, cut_first=False):
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(content) - start))
+            if says_length:
+                self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             rest = content[start:]
             self.wfile.write(rest[: len(rest) // 2] if cut_first and len(seen) == 1 else rest)
@@ -348,6 +363,12 @@ def test_fetch_completes_what_was_whole_but_not_yet_checked(home):
     with served(b"whole") as (url, _):
         path = fetch(url, hashlib.sha256(b"whole").hexdigest(), "some.bin", progress=False)
     assert path.read_bytes() == b"whole"
+
+
+def test_fetch_takes_a_file_whose_length_nobody_says(home):
+    with served(b"short", says_length=False) as (url, _):
+        path = fetch(url, hashlib.sha256(b"short").hexdigest(), "some.bin", progress=False)
+    assert path.read_bytes() == b"short"
 
 
 def test_fetch_refuses_another_file(home):
