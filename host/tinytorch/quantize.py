@@ -5,6 +5,7 @@ float run over real inputs; weights are symmetric for each output channel, activ
 for each tensor (Jacob et al., 2017; the TensorFlow Lite int8 specification).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ class Quant:
     def of_range(low: float, high: float) -> "Quant":
         """The finest scale whose 256 steps cover [low, high] and zero exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:  # nothing but zeros: every scale holds them, and a usual one fits the rest
+            high = 1.0
         # float32, so that a board with 32-bit floats holds the same scale.
         scale = float(np.float32(max(high - low, 1e-6) / 255))
         return Quant(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
@@ -107,7 +110,9 @@ def quantize(
     calibration: real inputs as the layers take them, (N, C, L), (N, C, H, W) or (N, features);
     a few hundred samples of the training data. input: the input's quantization where the features
     fix it, else it is calibrated too.
-    Raises ValueError for a layer that a kit cannot run, and for calibration data with NaN.
+    labels: a name for each output, or none at all.
+    Raises ValueError for a layer that a kit cannot run, for calibration data with NaN, and for
+    another number of labels.
     """
     calibration = np.asarray(calibration, np.float64)
     if not len(calibration) or not np.isfinite(calibration).all():
@@ -161,6 +166,10 @@ def quantize_nodes(
     last = nodes[-1]
     positions = tuple(n for n in (last.out_h, last.out_w) if n > 1)
     shape = (*positions, last.out_c)
+    if labels and len(labels) != math.prod(shape):
+        raise ValueError(
+            f"The network has {math.prod(shape)} outputs and got {len(labels)} labels: name each."
+        )
     return QuantizedNet(
         name, operations, x.shape[1:], start, shape, quants[-1], list(labels), features
     )

@@ -46,8 +46,16 @@ class Model(model.Model):
         return struct.unpack_from(model.HEADER, self.data)[8]
 
     def quantize(self, x: NDArray[np.floating]) -> NDArray[np.int8]:
-        """Real inputs, any shape, as the int8 values that the network takes."""
-        q = np.rint(np.asarray(x, np.float32) / np.float32(self.scale)) + self.zero_point
+        """Real inputs, any shape, as the int8 values that the network takes.
+
+        Raises TypeError for integers, which might be meant either way, and ValueError for NaN.
+        """
+        x = np.asarray(x)
+        if x.dtype.kind != "f":
+            raise TypeError(f"The model takes int8 values or floats, and got {x.dtype}.")
+        if np.isnan(x).any():
+            raise ValueError("The input holds NaN: give finite numbers.")
+        q = np.rint(x.astype(np.float32) / np.float32(self.scale)) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8)
 
     def predict(self, x: "NDArray | Sequence[int] | Sequence[float]") -> int:
@@ -81,4 +89,4 @@ class Model(model.Model):
     def predict_batch(self, x: NDArray) -> NDArray[np.int64]:
         """The index of each sample's best class, (N,); x is int8, or real and quantized here."""
         q = x if x.dtype == np.int8 else self.quantize(x)
-        return self.run_batch(q).reshape(len(x), -1).argmax(1)
+        return self.run_batch(q).reshape(len(x), len(self.output)).argmax(1)

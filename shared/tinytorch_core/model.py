@@ -209,7 +209,8 @@ class Model:
     def predict(self, x):
         """The index of the best class (see `labels`) for one input.
 
-        x: flat sequence of the input's length, int8 values, or floats, which are quantized.
+        x: flat sequence of the input's length: int8 values or their bytes (allocates nothing), or
+        floats, which are quantized. Raises ValueError for another length, and for larger ints.
         """
         view, zero, n = self.input, self.zero_point, len(self.input)
         if len(x) != n:
@@ -221,6 +222,8 @@ class Model:
                 view[i] = min(127, max(-128, round(x[i] / self.scale) + zero)) & 255
         else:
             for i in range(n):
+                if not -128 <= x[i] < 256:
+                    raise ValueError("The model takes int8 values or floats, and got %d." % x[i])
                 view[i] = x[i] & 255
         self.run()
         return self.best()

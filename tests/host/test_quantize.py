@@ -296,6 +296,36 @@ def test_predict_takes_what_predict_batch_takes():
     assert [model.predict(sample.reshape(-1)) for sample in real] == best
 
 
+def test_predict_refuses_what_could_be_meant_either_way():
+    _, x, net = random_quantized(5)
+    model = Model(to_bytes(net))
+    q = model.quantize(channels_last(x))
+    with pytest.raises(TypeError, match="int8 values or floats, and got int64"):
+        model.predict(q[0].astype(np.int64))
+    with pytest.raises(TypeError, match="int16"):
+        model.predict_batch(q.astype(np.int16))
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict_batch(np.full_like(channels_last(x), np.nan))
+    assert model.predict_batch(q[:0]).shape == (0,)
+
+
+def test_a_dead_layer_is_quantized():
+    rng = np.random.default_rng(0)
+    net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 4))
+    fill(net, rng)
+    net[0].bias.data[:] = -100
+    x = rng.normal(size=(50, 2, 8)).astype(np.float32)
+    model = Model(to_bytes(quantize(net, x, name="dead", labels=LABELS)))
+    y = model.run_batch(model.quantize(channels_last(x))).astype(np.float32)
+    real = (y - model.output_zero_point) * model.output_scale
+    np.testing.assert_allclose(real, forward(net, x), atol=model.output_scale)
+
+
+def test_each_output_needs_a_label():
+    with pytest.raises(ValueError, match="4 outputs and got 3 labels"):
+        random_quantized(0, labels=["a", "b", "c"])
+
+
 def test_run_batch_refuses_another_shape_or_type():
     _, _, net = random_quantized(8)
     model = Model(to_bytes(net))

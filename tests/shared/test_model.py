@@ -120,6 +120,17 @@ def test_predict_refuses_another_length():
             assert "takes 2 values" in str(e) and "got %d" % len(x) in str(e)
 
 
+def test_predict_refuses_integers_that_are_no_bytes():
+    m = Model(GOOD)
+    for wrong in (-129, 256, 1000):
+        try:
+            m.predict([0, wrong])
+            raise AssertionError("taken")
+        except ValueError as e:
+            assert "int8" in str(e) and "got %d" % wrong in str(e)
+    assert m.predict([5, 246]) == m.predict(b"\x05\xf6") == m.predict([5, -10])
+
+
 def test_a_file_without_vectors():
     assert Model(sealed(*parts(dense()))).verify() == 0
 
