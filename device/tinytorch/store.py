@@ -35,11 +35,12 @@ def free():
 
 
 def manifest(name):
-    """What is active: dict of slot, sha256, bytes; or None."""
+    """What is active: dict of slot, sha256, bytes; or None, also for a file of somebody else's."""
     try:
         with open(_file(name, "json")) as f:
-            return json.load(f)
-    except (OSError, ValueError):
+            found = json.load(f)
+        return found if found["slot"] in ("a", "b") else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -74,3 +74,11 @@ with open(store.path("good"), "rb") as f:
     assert f.read() == b"more" * 2500
 store.delete("good")
 assert os.listdir("/models") == []
+
+# Files that are no manifests of ours are nobody's models, and no obstacle.
+for text in ("[1]", "5", "{}", '{"slot": "c"}', '{"rate": 25}', "null", "", "{"):
+    with open("/models/other.json", "w") as f:
+        f.write(text)
+    assert store.manifest("other") is None and store.models() == [], text
+receive("other", b"now a model")
+assert [m["name"] for m in store.models()] == ["other"]
