@@ -214,7 +214,10 @@ class Trainer:
         if "history" not in metadata:
             raise ValueError(f"{path} holds tensors, but it is not a checkpoint of a training.")
         if (self.schedule is None) != (metadata["schedule"] is None):
-            raise ValueError(f"{path}: a learning rate schedule was there, or is here, alone.")
+            kind = "without" if self.schedule else "with"
+            raise ValueError(
+                f"{path} is of a training {kind} a learning rate schedule: resume it like that."
+            )
         self.net.load_state_dict(_under("net.", tensors))
         state = metadata["optimizer"]
         arrays: list[dict[str, np.ndarray]] = [{} for _ in range(state["state"])]

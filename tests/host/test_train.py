@@ -221,7 +221,7 @@ def test_a_training_of_another_kind_is_not_resumed(tmp_path):
     adam = optim.Adam(net.parameters())
     schedule = optim.StepLR(adam, 1)
     path = tmp_path / "run.safetensors"
-    with pytest.raises(ValueError, match="schedule"):
+    with pytest.raises(ValueError, match="with a learning rate schedule"):
         Trainer(net, adam).resume(path)
     with pytest.raises(ValueError, match="of Adam, not of SGD"):
         Trainer(net, optim.SGD(net.parameters()), schedule=schedule).resume(path)
