@@ -1,24 +1,42 @@
-"""The command `tito`: words in, one exit status out."""
+"""The command `tito`: words in, one exit status out.
+
+The rest is imported inside `main`, so that Ctrl-C ends in a sentence then, too.
+"""
 
 import argparse
 import json
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from tito import demo, inference, station, training
-from tito.errors import Fault
+from tito.errors import Fault, Usage
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """One that ends wrong use in one sentence, like everything else here."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message}: see `{self.prog} --help`.")
+
+
+def parser() -> Parser:
+    from tito import demo, inference, station, training
+
+    top = Parser(
         prog="tito",
         description="Train on this laptop, quantize, stream the model to a kit and run it there.",
+        epilog="`tito VERB --help` says more of each. Begin with `tito demo gesture`.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="end stdout with one JSON object")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
 
     def add(name: str, help: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=help, description=help, parents=[common])
@@ -28,30 +46,49 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(words: "Sequence[str] | None" = None) -> int:
-    args = parser().parse_args(words)
-    result: dict = {}
-    status = 0
-    try:
-        result = args.run(args)
-    except KeyboardInterrupt:
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit status for an error, and its sentence."""
+    if isinstance(error, KeyboardInterrupt):
         # What a kit already holds is safe: a model takes effect only when it is verified.
-        status, message = 1, "Interrupted: the kit's last good model is still in place."
-    except Fault as error:
-        status, message = error.status, str(error)
-    except (ValueError, OSError, MemoryError) as error:
-        status, message = 1, str(error) or type(error).__name__
-    except Exception as error:
-        status = 1
-        message = f"TinyTorch failed ({type(error).__name__}: {error}): run it again with --debug."
-    if status:
-        if args.debug:
+        return 1, "Interrupted: the kit's last good model is still in place."
+    if isinstance(error, Fault):
+        return error.status, str(error)
+    if isinstance(error, OSError):
+        # The system's own have a number and a bare reason.
+        named = f"{error.filename}: " if error.filename else ""
+        message = f"{named}{error.strerror}." if error.strerror else str(error)
+        return 2 if isinstance(error, FileNotFoundError) else 1, message
+    if isinstance(error, (ValueError, ArithmeticError)) and str(error):
+        return 1, str(error)
+    if isinstance(error, MemoryError):
+        return 1, "This computer has too little memory for that: try less data."
+    return 1, f"TinyTorch failed ({type(error).__name__}: {error}): run it again with --debug."
+
+
+def main(words: "Sequence[str] | None" = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe, too
+    who, status = "tito", 0
+    result: dict = {}
+    try:
+        args = parser().parse_args(words)
+        who = f"tito {args.verb}"
+        result = args.run(args)
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving
+        status, message = explain(error)
+        if "--debug" in words:
             traceback.print_exc()
-        print(f"tito {args.verb}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
         result = {"error": message}
-    if args.json:
+    try:
+        if "--json" in words:
+            print(json.dumps(result))
         sys.stdout.flush()
-        print(json.dumps(result))
+    except OSError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     return status
 
 

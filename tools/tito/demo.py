@@ -16,13 +16,15 @@ from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tito import report
-from tito.inference import add_kit, compare, load_recordings, positive, write
+from tito.files import output_file, write
+from tito.inference import add_kit, compare, load_recordings, positive, reach
+from tito.kits import Kit, open_kit
 
 PICO_SAMPLES = 24  # the emulated Pico runs at about a fiftieth of real time
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("demo", "Train, quantize, deploy and run: everything, on a virtual kit by default.")
+    p = add("demo", "Train, quantize, deploy and run, on a virtual kit by default.")
     p.add_argument("what", choices=["gesture"])
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
     add_kit(p, default="virtual")
@@ -34,14 +36,21 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     p.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N")
     p.add_argument("--seed", type=int, default=0, metavar="N")
-    p.add_argument("--out", type=Path, metavar="FILE.tt", help="keep the model here")
-    p.add_argument("--picture", type=Path, default=Path("gesture.png"), metavar="FILE.png")
+    p.add_argument("--out", type=output_file, metavar="FILE.tt", help="keep the model here")
+    p.add_argument("--picture", type=output_file, default="gesture.png", metavar="FILE.png")
     p.set_defaults(run=demo)
 
 
 def demo(args: argparse.Namespace) -> dict:
     start = perf_counter()
     recordings = load_recordings(args.data)
+    with open_kit(args.kit, args.firmware) as kit:
+        reach(kit).close()  # what is wrong with it is to be known before the training
+        return teach(args, recordings, kit, start)
+
+
+def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit, start: float) -> dict:
+    """Train, quantize, run on the laptop and on the kit, and show it all."""
     split = recordings.test_split
     trained = train_gesture(recordings, seed=args.seed, epochs=args.epochs)
     print(
@@ -49,7 +58,7 @@ def demo(args: argparse.Namespace) -> dict:
         f"in {perf_counter() - start:.0f} s"
     )
     model = Model(quantize_gesture(trained, recordings))
-    print(f"quantized  int8, {len(model.data):,} bytes with {model.vectors} test vectors")
+    report.quantized(model)
     if args.out:
         write(args.out, model.data)
 
@@ -59,7 +68,7 @@ def demo(args: argparse.Namespace) -> dict:
     windows, labels = windows[chosen], labels[chosen]
     x = quantize_windows(windows, trained.features)
     score = evaluate(trained.net, DataLoader(TensorDataset(network_input(x), labels), 256))
-    figures, answers = compare(model, x, labels, args.kit, args.firmware)
+    figures, answers = compare(model, x, labels, kit)
     figures |= {
         "accuracy_float": score.accuracy,
         "data": recordings.source,
@@ -67,12 +76,12 @@ def demo(args: argparse.Namespace) -> dict:
         "split": split,
     }
     title = f"gestures of the split '{split}'" + (", simulated" if recordings.simulated else "")
-    draw(args.picture, title, recordings, trained, windows, labels, answers, args.kit)
-    figures["picture"] = str(args.picture.resolve())
-    figures["seconds"] = round(perf_counter() - start, 1)
     report.comparison(figures, title)
-    print(f"\npicture    {figures['picture']}")
-    return figures
+    print()
+    picture = args.picture.resolve()
+    png = draw(title, recordings, trained, windows, labels, answers, kit)
+    write(picture, png, "picture")
+    return {**figures, "picture": str(picture), "seconds": round(perf_counter() - start, 1)}
 
 
 def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
@@ -84,20 +93,18 @@ def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
 
 
 def draw(
-    path: Path,
     title: str,
     recordings: Recordings,
     trained: Trained,
     windows: NDArray,
     labels: NDArray,
     answers: NDArray,
-    kit: str,
-) -> None:
+    kit: Kit,
+) -> bytes:
     history: list[dict[str, Any]] = [vars(epoch) for epoch in trained.history]
     first = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:6]]
     examples = [(recordings.classes[labels[i]], windows[i]) for i in first]
-    report.picture(
-        path,
+    return report.picture(
         f"TinyTorch: {title}",
         history,
         examples,
@@ -105,5 +112,5 @@ def draw(
         recordings.classes,
         labels,
         answers,
-        f"the kit ({kit})",
+        f"the kit ({kit.name})",
     )

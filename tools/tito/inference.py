@@ -4,7 +4,7 @@ import argparse
 import io
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +21,9 @@ from tinytorch_core import model as records
 from tito import report
 from tito.deploy import Device, connect
 from tito.errors import Fault, Usage
-from tito.kits import open_kit
+from tito.files import output_file, write
+from tito.kits import Kit, open_kit
+from tito.stream import Progress
 
 KIT_HELP = "virtual, pico, or a serial port (see `tito kits`)"
 
@@ -36,7 +38,7 @@ def add_kit(
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("deploy", "Send a model to a kit, verify it there and make it the active one.")
+    p = add("deploy", "Send a model to a kit, verify it there, make it the active one.")
     p.add_argument("model", type=Path, metavar="MODEL")
     add_kit(p, required=True)
     p.set_defaults(run=deploy)
@@ -49,7 +51,7 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="X.npy",
         help="float32, or int8 as the network takes it; the first axis is samples",
     )
-    p.add_argument("--output", type=Path, required=True, metavar="Y.npy")
+    p.add_argument("--output", type=output_file, required=True, metavar="Y.npy", help="gets int8")
     add_kit(p, required=True)
     p.set_defaults(run=run)
     p = add("evaluate", "Accuracy of a model on a split of a data file, also on a kit.")
@@ -72,18 +74,6 @@ def positive(word: str) -> int:
     return number
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and say so."""
-    new = path.with_name(path.name + ".new")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise Fault(f"{path} cannot be written: {error.strerror}.") from error
-    print(f"wrote      {path}: {len(data):,} bytes")
-
-
 def load_model(path: Path) -> Model:
     """The model file, read and checked; its own test vectors agree on this laptop."""
     if not path.is_file():
@@ -104,49 +94,58 @@ def load_recordings(path: "Path | None") -> Recordings:
 
 
 @contextmanager
-def deployed(model: Model, spec: str, firmware: "Path | None") -> Iterator[tuple[Device, dict]]:
+def bar(what: str) -> Iterator[Progress]:
+    """A progress callback (done, in all) that draws a bar on a terminal, and leaves none behind."""
+    with ExitStack() as stack:
+        line: Any = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal line
+            line = line or stack.enter_context(
+                tqdm(total=total, desc=what, unit="B", unit_scale=True, leave=False, disable=None)
+            )
+            line.update(done - line.n)
+
+        yield show
+
+
+def reach(kit: Kit) -> Device:
+    """The kit with our agent running."""
+    with bar("install") as progress:
+        return connect(kit, progress)
+
+
+@contextmanager
+def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
     """The kit with this model loaded and verified, and what that took: sha256, vectors, us, peak,
     kept, and `predicted`, the peak as the laptop saw it coming.
 
     Says before anything is sent how much memory the model will take, and raises Fault for one that
     cannot fit.
     """
-    with open_kit(spec, firmware) as kit, connect(kit, bar("install")) as device:
+    with reach(kit) as device:
         about = device.info()
         predicted = plan.ram(model, about["word"])
         print(f"kit        {kit.name}: {about['board']}, MicroPython {about['micropython']}")
         print(
-            f"predicted  {predicted:,} bytes of heap at the peak, {len(model.data):,} of flash; "
-            f"free on the kit: {about['free_ram']:,} and {about['free_flash']:,}"
+            f"predicted  heap {predicted:,} of {about['free_ram']:,} free bytes, "
+            f"flash {len(model.data):,} of {about['free_flash']:,}"
         )
         if predicted > about["free_ram"]:
             raise Fault(
                 f"The model needs {predicted:,} bytes of heap and the kit has "
                 f"{about['free_ram']:,}: train one with fewer channels or a shorter window."
             )
-        measured = device.put_model(model.data, progress=bar("send"))
+        with bar("send") as progress:
+            measured = device.put_model(model.data, progress=progress)
         print(f"verified   {measured['vectors']} test vectors give the laptop's bytes on the kit")
         yield device, {**measured, "predicted": predicted}
-
-
-def bar(what: str) -> Callable[[int, int], None]:
-    """A progress callback (done, in all) that draws a bar on stderr."""
-    line: Any = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal line
-        line = line or tqdm(total=total, desc=f"{what:10}", unit="B", unit_scale=True, leave=False)
-        line.update(done - line.n)
-        if done >= total:
-            line.close()
-
-    return show
 
 
 def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """Each int8 sample on the kit: its output bytes, (N, outputs), and its latency in us, (N,)."""
     outputs, latencies = [], []
-    for sample in tqdm(x, desc=f"{'run':10}", unit="sample", leave=False):
+    for sample in tqdm(x, desc="run", unit="sample", leave=False, disable=None):
         output, us = device.run(sample.tobytes())
         outputs.append(np.frombuffer(output, np.int8))
         latencies.append(us)
@@ -162,8 +161,7 @@ def compare(
     model: Model,
     x: NDArray[np.int8],
     labels: NDArray,
-    spec: "str | None",
-    firmware: "Path | None" = None,
+    kit: "Kit | None",
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Laptop and kit on the same samples: the figures that `demo` and `evaluate` report, and the
     answers, (N,), of the kit, or without one of the laptop."""
@@ -178,11 +176,11 @@ def compare(
         "model_bytes": len(model.data),
         "ram_predicted": None,
         "ram_measured": None,
-        "kit": spec,
+        "kit": kit.name if kit else None,
     }
-    if spec is None:
+    if kit is None:
         return figures, expected.argmax(1)
-    with deployed(model, spec, firmware) as (device, measured):
+    with deployed(model, kit) as (device, measured):
         got, us = run_samples(device, x)
     figures.update(
         accuracy_kit=accuracy(got, labels),
@@ -196,7 +194,7 @@ def compare(
 
 def deploy(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
-    with deployed(model, args.kit, args.firmware) as (_, measured):
+    with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (_, measured):
         print(f"deployed   {model.name}: one run takes {measured['us'] / 1000:.2f} ms")
     return {
         "kit": args.kit,
@@ -213,7 +211,7 @@ def deploy(args: argparse.Namespace) -> dict:
 def run(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
     x = read_inputs(args.input, model)
-    with deployed(model, args.kit, args.firmware) as (device, _):
+    with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, _):
         outputs, us = run_samples(device, x)
     outputs = outputs.reshape(len(x), *model.output_shape)
     content = io.BytesIO()
@@ -257,7 +255,8 @@ def evaluate(args: argparse.Namespace) -> dict:
     assert model.features is not None  # for_model has refused a model without
     windows, labels = recordings.windows(args.split, model.features["window"])
     x = quantize_windows(windows, model.features)
-    figures, _ = compare(model, x, labels, args.kit, args.firmware)
+    with open_kit(args.kit, args.firmware) if args.kit else nullcontext() as kit:
+        figures, _ = compare(model, x, labels, kit)
     figures |= {
         "seconds": round(perf_counter() - start, 2),
         "data": recordings.source,
@@ -291,7 +290,7 @@ def profile(args: argparse.Namespace) -> dict:
     times: list[int | None] = [None] * len(model.operations)
     measured: dict[str, Any] = {}
     if args.kit:
-        with deployed(model, args.kit, args.firmware) as (device, measured):
+        with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, measured):
             times = list(device.profile())
     rows: list[dict[str, Any]] = []
     for op, us in zip(model.operations, times, strict=True):
@@ -306,17 +305,20 @@ def profile(args: argparse.Namespace) -> dict:
     print(f"\n{model.name}: {len(model.data):,} bytes, arena {model.arena_bytes:,} bytes")
     print(f"  {'operation':13} {'output':>14} {'MACs':>9} {'us':>8}")
     for row in rows:
-        shape = "x".join(map(str, row["output"]))
-        print(f"  {row['operation']:13} {shape:>14} {row['macs']:>9,} {row['us'] or '-':>8}")
+        shape, us = "x".join(map(str, row["output"])), row["us"]
+        print(
+            f"  {row['operation']:13} {shape:>14} {row['macs']:>9,} {'-' if us is None else us:>8}"
+        )
     total = sum(row["macs"] for row in rows)
-    print(f"  {'all':13} {'':>14} {total:>9,} {measured.get('us') or '-':>8}")
+    whole = sum(row["us"] for row in rows) if args.kit else None
+    print(f"  {'all':13} {'':>14} {total:>9,} {'-' if whole is None else whole:>8}")
     return {
         "kit": args.kit,
         "model_bytes": len(model.data),
         "arena_bytes": model.arena_bytes,
         "macs": total,
         "operations": rows,
-        "latency_us": measured.get("us"),
+        "latency_us": whole,
         "ram_predicted": measured.get("predicted"),
         "ram_measured": measured.get("peak"),
     }

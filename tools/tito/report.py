@@ -1,13 +1,13 @@
 """What a run looks like: a short table in the terminal and one picture."""
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tito.errors import Fault
+from tinytorch.runtime import Model
 
 INK, MUTED, ACCENT, WARM = "#1f2933", "#7b8794", "#2667a8", "#d1603d"
 
@@ -21,6 +21,10 @@ def table(rows: Sequence[tuple[str, str]], title: str) -> None:
 
 def percent(fraction: "float | None") -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def quantized(model: Model) -> None:
+    print(f"quantized  int8, {len(model.data):,} bytes with {model.vectors} test vectors")
 
 
 def comparison(result: Mapping[str, Any], title: str) -> None:
@@ -48,7 +52,6 @@ def comparison(result: Mapping[str, Any], title: str) -> None:
 
 
 def picture(
-    path: Path,
     title: str,
     history: Sequence[Mapping[str, float]],
     examples: Sequence[tuple[str, NDArray]],
@@ -57,8 +60,8 @@ def picture(
     truth: NDArray,
     predictions: NDArray,
     where: str,
-) -> None:
-    """Examples of the data, the training curve, and the confusion matrix of the kit's answers.
+) -> bytes:
+    """A PNG: examples of the data, the training curve, the confusion matrix of the kit's answers.
 
     history: one mapping an epoch with loss and val_loss. examples:
     (label, (T, C) samples).
@@ -102,9 +105,7 @@ def picture(
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel=f"answer of {where}", ylabel="label")
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise Fault(f"The picture cannot be written to {path}: {error.strerror}.") from error
-    finally:
-        plt.close(figure)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=110)
+    plt.close(figure)
+    return png.getvalue()

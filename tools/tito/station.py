@@ -12,7 +12,7 @@ from tito.kits import VIRTUAL, list_kits, serve
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("kits", "List the kits, or keep a virtual one running for other programs.")
     p.set_defaults(run=kits)
-    actions = p.add_subparsers(dest="action", metavar="serve")
+    actions = p.add_subparsers(dest="action", metavar="[serve]", title="instead of the list")
     s = actions.add_parser("serve", help="keep a virtual kit running until Ctrl-C")
     s.add_argument("spec", choices=VIRTUAL)
     s.add_argument("--link", type=Path, metavar="PATH", help="a symbolic link to the kit's port")

@@ -18,13 +18,14 @@ from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tito import report
 from tito.errors import Usage
-from tito.inference import load_recordings, positive, write
+from tito.files import output_file, write
+from tito.inference import load_recordings, positive
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("train", "Train a gesture network and keep its float weights.")
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
-    p.add_argument("--out", type=Path, default=Path("gesture.safetensors"), metavar="FILE")
+    p.add_argument("--out", type=output_file, default="gesture.safetensors", metavar="FILE")
     p.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--resume", action="store_true", help="go on from where this --out stopped")
@@ -32,15 +33,13 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("quantize", "Make the int8 model file of a trained network.")
     p.add_argument("trained", type=Path, metavar="TRAINED", help="what `tito train` wrote")
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="what it was trained on")
-    p.add_argument("--out", type=Path, default=Path("gesture.tt"), metavar="FILE.tt")
+    p.add_argument("--out", type=output_file, default="gesture.tt", metavar="FILE.tt")
     p.add_argument("--name", default="gesture", help="the model's name on a kit")
     p.set_defaults(run=quantize)
 
 
 def train(args: argparse.Namespace) -> dict:
     start = perf_counter()
-    if not args.out.resolve().parent.is_dir():
-        raise Usage(f"There is no folder {args.out.resolve().parent} for --out.")
     checkpoint = args.out.with_suffix(".checkpoint")
     if args.resume and not checkpoint.exists():
         raise Usage(f"There is no {checkpoint} to resume from: train without --resume first.")
@@ -74,6 +73,7 @@ def quantize(args: argparse.Namespace) -> dict:
     trained, classes = load_gesture(args.trained)
     recordings = load_recordings(args.data).for_model(trained.features, classes)
     model = Model(quantize_gesture(trained, recordings, args.name))
+    report.quantized(model)
     write(args.out, model.data)
     return {
         "out": str(args.out),

@@ -1,0 +1,32 @@
+"""Files that a command leaves: looked at before the work begins, written whole or not at all."""
+
+import argparse
+import os
+from pathlib import Path
+
+from tito.errors import Fault
+
+
+def output_file(word: str) -> Path:
+    """A file to be written, as argparse takes it from the command line."""
+    path = Path(word)
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {folder}")
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is not a file that can be written anew")
+    if not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"you may not write in the folder {folder}")
+    return path
+
+
+def write(path: Path, data: bytes, what: str = "wrote") -> None:
+    """Write a file whole or not at all, and say so. Raises Fault where it cannot be written."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise Fault(f"{path} cannot be written: {error.strerror}.") from error
+    print(f"{what:10} {path}")
