@@ -1,0 +1,34 @@
+# ruff: noqa: PTH123
+"""Runs in MicroPython: examples/gesture/run.py with a model and a replay on the board's flash.
+
+Arguments: the script, a model file, its features' samples.
+"""
+
+import binascii
+import os
+import sys
+
+import ram_flash
+
+import tinytorch
+from tinytorch import store
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+script, model, replay = [read(path) for path in sys.argv[1:4]]
+# What the script uses is imported while the laptop's files can still be seen.
+for name in ("Model", "Motion", "MPU6050", "path"):
+    getattr(tinytorch, name)
+os.umount("/")
+ram_flash.new()
+transfer = store.Transfer("gesture", len(model), True)
+transfer.write(0, model)
+transfer.end(binascii.crc32(model))
+store.activate("gesture", "00")
+with open("/replay.bin", "wb") as f:
+    f.write(replay)
+exec(script.decode())
