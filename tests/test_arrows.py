@@ -1,4 +1,4 @@
-"""Which way imports may point, and what lies at the top: host -> shared <- device, tools -> both."""
+"""Which way imports point (host -> shared <- device, tools -> host), and what lies at the top."""
 
 import ast
 import fnmatch

@@ -19,6 +19,7 @@ from tinytorch_core import shapes
 
 Operand = Union["Tensor", float, Array]
 Dims = int | Sequence[int] | None
+Size = int | Sequence[int]  # one number for all spatial dimensions, or one for each
 
 float32, float64, int64 = np.float32, np.float64, np.int64  # types by PyTorch's names
 
@@ -41,7 +42,7 @@ def is_grad_enabled() -> bool:
     return _recording
 
 
-def apply(operation: Any, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
+def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
     data, gradients = operation(*(None if t is None else t.data for t in inputs), **settings)
     widened = data.dtype == np.float64 and operation is not ops.to
@@ -249,7 +250,7 @@ class Tensor:
         self._writable("zero_")[...] = 0
         return self
 
-    def _in_place(self, symbol: str, operation: Any, other: Operand) -> "Tensor":
+    def _in_place(self, symbol: str, operation: ops.Operation, other: Operand) -> "Tensor":
         """This tensor, changed; on the way from a leaf to a gradient a new one instead."""
         result = apply(operation, self, self._other(symbol, other))
         if result.requires_grad and not (self.is_leaf and self.requires_grad):
@@ -268,19 +269,19 @@ class Tensor:
 
     # Other shapes.
 
-    def reshape(self, *shape: Any) -> "Tensor":
+    def reshape(self, *shape: Size) -> "Tensor":
         """Numbers or one tuple; -1 is worked out."""
         return apply(ops.reshape, self, shape=shapes.reshape(self.shape, shapes.given(shape)))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
         return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
 
-    def permute(self, *dims: Any) -> "Tensor":
+    def permute(self, *dims: Size) -> "Tensor":
         """Numbers or one tuple."""
-        dims = tuple(shapes.axis("permute", d, self.ndim) for d in shapes.given(dims))
-        if sorted(dims) != list(range(self.ndim)):
-            raise ValueError(f"permute: {dims} does not name each dimension of {self.shape}.")
-        return apply(ops.permute, self, dims=dims)
+        order = tuple(shapes.axis("permute", d, self.ndim) for d in shapes.given(dims))
+        if sorted(order) != list(range(self.ndim)):
+            raise ValueError(f"permute: {order} does not name each dimension of {self.shape}.")
+        return apply(ops.permute, self, dims=order)
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
         dims = list(range(self.ndim))
@@ -385,7 +386,7 @@ class Tensor:
 
     # Reductions.
 
-    def _reduce(self, operation: Any, dim: Dims, keepdim: bool) -> "Tensor":
+    def _reduce(self, operation: ops.Operation, dim: Dims, keepdim: bool) -> "Tensor":
         dims = shapes.axes(operation.__name__, dim, self.ndim)
         return apply(operation, self, dims=dims, keepdim=keepdim)
 
@@ -426,22 +427,22 @@ class Tensor:
         return apply(ops.matmul, self, other)
 
     def conv1d(
-        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1,
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1, padding: Size = 0,
+        dilation: Size = 1, groups: int = 1,
     ) -> "Tensor":  # fmt: skip
         """self (N, C, L), weight (O, C / groups, K), bias (O,) -> (N, O, OL)."""
         return self._conv(1, weight, bias, stride, padding, dilation, groups)
 
     def conv2d(
-        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1,
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1, padding: Size = 0,
+        dilation: Size = 1, groups: int = 1,
     ) -> "Tensor":  # fmt: skip
         """self (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW)."""
         return self._conv(2, weight, bias, stride, padding, dilation, groups)
 
     def _conv(
-        self, count: int, weight: "Tensor", bias: "Tensor | None", stride: Any, padding: Any,
-        dilation: Any, groups: int,
+        self, count: int, weight: "Tensor", bias: "Tensor | None", stride: Size, padding: Size,
+        dilation: Size, groups: int,
     ) -> "Tensor":  # fmt: skip
         self._same_type("conv", weight)
         return apply(
@@ -449,19 +450,29 @@ class Tensor:
             padding=shapes.spread(padding, count), dilation=shapes.spread(dilation, count),
         )  # fmt: skip
 
-    def max_pool1d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+    def max_pool1d(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
+    ) -> "Tensor":
         return self._pool(ops.max_pool, 1, kernel_size, stride, padding)
 
-    def max_pool2d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+    def max_pool2d(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
+    ) -> "Tensor":
         return self._pool(ops.max_pool, 2, kernel_size, stride, padding)
 
-    def avg_pool1d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+    def avg_pool1d(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
+    ) -> "Tensor":
         return self._pool(ops.avg_pool, 1, kernel_size, stride, padding)
 
-    def avg_pool2d(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> "Tensor":
+    def avg_pool2d(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
+    ) -> "Tensor":
         return self._pool(ops.avg_pool, 2, kernel_size, stride, padding)
 
-    def _pool(self, op: Any, count: int, kernel: Any, stride: Any, padding: Any) -> "Tensor":
+    def _pool(
+        self, op: ops.Operation, count: int, kernel: Size, stride: Size | None, padding: Size
+    ) -> "Tensor":
         kernel = shapes.spread(kernel, count)
         stride = kernel if stride is None else shapes.spread(stride, count)
         padding = shapes.spread(padding, count)
@@ -485,12 +496,12 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     return Tensor(np.array(own, dtype), requires_grad)
 
 
-def zeros(*shape: Any, requires_grad: bool = False) -> Tensor:
+def zeros(*shape: Size, requires_grad: bool = False) -> Tensor:
     """shape, here and below: numbers or one tuple."""
     return full(shapes.given(shape), 0, requires_grad=requires_grad)
 
 
-def ones(*shape: Any, requires_grad: bool = False) -> Tensor:
+def ones(*shape: Size, requires_grad: bool = False) -> Tensor:
     return full(shapes.given(shape), 1, requires_grad=requires_grad)
 
 
@@ -503,12 +514,12 @@ def arange(*limits: float) -> Tensor:
     return Tensor(np.arange(*limits).tolist())
 
 
-def rand(*shape: Any, requires_grad: bool = False) -> Tensor:
+def rand(*shape: Size, requires_grad: bool = False) -> Tensor:
     """From the uniform distribution on [0, 1)."""
     return zeros(*shape).uniform_().requires_grad_(requires_grad)
 
 
-def randn(*shape: Any, requires_grad: bool = False) -> Tensor:
+def randn(*shape: Size, requires_grad: bool = False) -> Tensor:
     """From the normal distribution."""
     return zeros(*shape).normal_().requires_grad_(requires_grad)
 

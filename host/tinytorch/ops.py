@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Gradient = Callable[[Array], Array]
 Gradients = tuple[Gradient, ...] | Callable[[Array], tuple[Array, ...]]
 Result = tuple[Array, Gradients]
+Operation = Callable[..., Result]
 
 
 # Element by element.

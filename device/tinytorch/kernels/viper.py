@@ -238,7 +238,7 @@ def _pool(arena, program, at: int):
                                 best = v
                         w += 1
                     h += 1
-                if p[0] == 5:
+                if p[0] == 5:  # AVG_POOL
                     if total > 0:
                         best = 128 + (total + (n >> 1)) // n
                     else:
@@ -316,4 +316,5 @@ def _add(arena, program, at: int):
         i += 1
 
 
+# By the numbers of tinytorch_core.model.
 KERNELS = {1: _dot, 2: _depthwise, 3: _dot, 4: _pool, 5: _pool, 6: _add}
