@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise Usage(f"{message}: see `{self.prog} --help`.")
+        raise Usage(f"{message} (see `{self.prog} --help`).")
 
 
 def parser() -> Parser:

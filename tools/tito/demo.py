@@ -17,7 +17,7 @@ from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tito import report
 from tito.files import output_file, write
-from tito.inference import add_kit, compare, load_recordings, positive, reach
+from tito.inference import add_kit, at_least, compare, load_recordings, reach
 from tito.kits import Kit, open_kit
 
 PICO_SAMPLES = 24  # the emulated Pico runs at about a fiftieth of real time
@@ -30,12 +30,12 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_kit(p, default="virtual")
     p.add_argument(
         "--samples",
-        type=positive,
+        type=at_least(1),
         metavar="N",
         help=f"test recordings to run (default: all; on pico {PICO_SAMPLES})",
     )
-    p.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--epochs", type=at_least(1), default=EPOCHS, metavar="N")
+    p.add_argument("--seed", type=at_least(0), default=0, metavar="N")
     p.add_argument("--out", type=output_file, metavar="FILE.tt", help="keep the model here")
     p.add_argument("--picture", type=output_file, default="gesture.png", metavar="FILE.png")
     p.set_defaults(run=demo)
@@ -46,11 +46,13 @@ def demo(args: argparse.Namespace) -> dict:
     recordings = load_recordings(args.data)
     with open_kit(args.kit, args.firmware) as kit:
         reach(kit).close()  # what is wrong with it is to be known before the training
-        return teach(args, recordings, kit, start)
+        figures = teach(args, recordings, kit)
+    return {**figures, "seconds": round(perf_counter() - start, 1)}
 
 
-def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit, start: float) -> dict:
+def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
     """Train, quantize, run on the laptop and on the kit, and show it all."""
+    start = perf_counter()
     split = recordings.test_split
     trained = train_gesture(recordings, seed=args.seed, epochs=args.epochs)
     print(
@@ -81,7 +83,7 @@ def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit, start: flo
     picture = args.picture.resolve()
     png = draw(title, recordings, trained, windows, labels, answers, kit)
     write(picture, png, "picture")
-    return {**figures, "picture": str(picture), "seconds": round(perf_counter() - start, 1)}
+    return {**figures, "picture": str(picture)}
 
 
 def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:

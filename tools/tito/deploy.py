@@ -11,7 +11,7 @@ from types import TracebackType
 
 from tinytorch_core import link
 from tito import payload
-from tito.errors import Fault
+from tito.errors import Fault, Usage
 from tito.kits import Kit
 from tito.repl import DeviceError, Repl
 from tito.stream import ANSWER, Progress, Stream
@@ -115,8 +115,7 @@ class Device:
         except ValueError as error:
             raise Fault(str(error)) from None
         name = model.name if name is None else name
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
-            raise Fault(f"{name!r} cannot name a model on the kit: use letters, digits, - and _.")
+        check_name(name)
         there = {m["name"]: m["sha256"] for m in self.info()["models"]}
         if there.get(name) == model.sha256:
             with suppress(Fault):  # its bytes on the flash may be damaged: send them again then
@@ -174,6 +173,15 @@ class Device:
             self.stream.request(link.BYE)
             self._repl.exec_end()
         self._repl.close()
+
+
+def check_name(name: str) -> str:
+    """The name itself, if a model can have it on a kit. Raises Usage if not."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
+        raise Usage(
+            f"{name!r} cannot name a model on a kit: use up to 32 letters, digits, - and _."
+        )
+    return name
 
 
 def connect(kit: Kit, progress: Progress | None = None) -> Device:

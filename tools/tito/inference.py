@@ -66,11 +66,14 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.set_defaults(run=profile)
 
 
-def positive(word: str) -> int:
-    """A whole number from 1, as argparse takes it from the command line."""
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} is less than 1")
+def at_least(least: int) -> Callable[[str], int]:
+    """Takes whole numbers from `least` from the command line, for argparse."""
+
+    def number(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word} is not a whole number from {least} on")
+        return int(word)
+
     return number
 
 
@@ -230,7 +233,8 @@ def read_inputs(path: Path, model: Model) -> NDArray[np.int8]:
     if not path.is_file():
         raise Usage(f"There is no input file {path}.")
     try:
-        x = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            x = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise Fault(f"{path} is not a .npy file of numbers: write it with numpy.save.") from error
     values = math.prod(model.input_shape)

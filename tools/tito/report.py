@@ -1,6 +1,7 @@
 """What a run looks like: a short table in the terminal and one picture."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,6 +107,9 @@ def picture(
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel=f"answer of {where}", ylabel="label")
     png = io.BytesIO()
-    figure.savefig(png, dpi=110)
+    with warnings.catch_warnings():
+        # Odd class names: a glyph that the font lacks, or no room. A box shows instead.
+        warnings.simplefilter("ignore")
+        figure.savefig(png, dpi=110)
     plt.close(figure)
     return png.getvalue()

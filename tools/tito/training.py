@@ -17,17 +17,18 @@ from tinytorch.gesture import (
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tito import report
+from tito.deploy import check_name
 from tito.errors import Usage
 from tito.files import output_file, write
-from tito.inference import load_recordings, positive
+from tito.inference import at_least, load_recordings
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("train", "Train a gesture network and keep its float weights.")
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
     p.add_argument("--out", type=output_file, default="gesture.safetensors", metavar="FILE")
-    p.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--epochs", type=at_least(1), default=EPOCHS, metavar="N")
+    p.add_argument("--seed", type=at_least(0), default=0, metavar="N")
     p.add_argument("--resume", action="store_true", help="go on from where this --out stopped")
     p.set_defaults(run=train)
     p = add("quantize", "Make the int8 model file of a trained network.")
@@ -68,6 +69,7 @@ def train(args: argparse.Namespace) -> dict:
 
 
 def quantize(args: argparse.Namespace) -> dict:
+    check_name(args.name)
     if not args.trained.is_file():
         raise Usage(f"There is no file {args.trained}: make one with `tito train`.")
     trained, classes = load_gesture(args.trained)
