@@ -26,11 +26,15 @@ def save(
     content = to_bytes(arrays, {_KEY: json.dumps(metadata or {})})
     path = Path(path)
     new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:  # a full disk: make room again, and say which file it was
+        new.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def load(path: "str | Path") -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tito.errors import Fault, Usage
+from tito.errors import Fault, Usage, reason
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,10 +54,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, Fault):
         return error.status, str(error)
     if isinstance(error, OSError):
-        # The system's own have a number and a bare reason.
-        named = f"{error.filename}: " if error.filename else ""
-        message = f"{named}{error.strerror}." if error.strerror else str(error)
-        return 2 if isinstance(error, FileNotFoundError) else 1, message
+        return 2 if isinstance(error, FileNotFoundError) else 1, reason(error).rstrip(".") + "."
     if isinstance(error, (ValueError, ArithmeticError)) and str(error):
         return 1, str(error)
     if isinstance(error, MemoryError):

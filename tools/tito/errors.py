@@ -11,3 +11,10 @@ class Usage(Fault):
     """The command was used wrongly (exit status 2)."""
 
     status = 2
+
+
+def reason(error: OSError) -> str:
+    """What the system said, without its number: "FILE: No space left on device"."""
+    if not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

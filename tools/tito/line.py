@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
-from tito.errors import Fault, Usage
+from tito.errors import Fault, Usage, reason
 from tito.patience import mark
 
 FLASH_BYTES = 1408 * 1024  # the file system of a Pico with 2 MB of flash
@@ -166,7 +166,12 @@ def open_image(path: Path, name: str, seconds: float = 1.0) -> tuple[Path, IO[st
             time.sleep(0.02)
     lock.truncate(0)
     if not path.exists() or path.stat().st_size == 0:
-        path.write_bytes(b"\xff" * FLASH_BYTES)
+        try:
+            path.write_bytes(b"\xff" * FLASH_BYTES)
+        except OSError as error:
+            path.unlink()
+            lock.close()
+            raise Fault(f"{path} cannot be written: {error.strerror}.") from None
     if path.stat().st_size != FLASH_BYTES:
         lock.close()
         raise Fault(f"{path} is not the flash image of a kit: move it away and a new one is made.")
@@ -226,6 +231,7 @@ def run(device: Device, name: str, options: Namespace) -> int:
         print(json.dumps({"error": str(fault), "status": fault.status}), flush=True)
         return fault.status
     except OSError as error:
-        print(json.dumps({"error": f"The {name} kit ended: {error}.", "status": 1}), flush=True)
+        sentence = f"The {name} kit cannot run: {reason(error)}."
+        print(json.dumps({"error": sentence, "status": 1}), flush=True)
         return 1
     return 0

