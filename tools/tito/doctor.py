@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinytorch.cache import cache_folder
-from tito.errors import Fault
+from tito.errors import Fault, reason
 from tito.folders import data_folder
 from tito.kits import list_kits
 
@@ -49,7 +49,8 @@ def _check(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
     except (Fault, ImportError, OSError, subprocess.SubprocessError) as error:
-        return Check(what, False, f"{error}".rstrip(".") + ".")
+        said = reason(error) if isinstance(error, OSError) else str(error)
+        return Check(what, False, said.rstrip(".") + ".")
 
 
 def _mpy_cross() -> str:
