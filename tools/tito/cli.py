@@ -67,14 +67,23 @@ def main(words: "Sequence[str] | None" = None) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe, too
     who, status = "tito", 0
     result: dict = {}
+    pressed = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         args = parser().parse_args(words)
         who = f"tito {args.verb}"
         result = args.run(args)
     except (KeyboardInterrupt, Exception) as error:
-        if isinstance(error, KeyboardInterrupt):
+        if pressed:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving
-        status, message = explain(error)
+        # A library may make another error of it, as numpy does while it is imported.
+        status, message = explain(KeyboardInterrupt() if pressed else error)
         if "--debug" in words:
             traceback.print_exc()
         print(f"{who}: {' '.join(message.split())}", file=sys.stderr)

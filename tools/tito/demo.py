@@ -65,7 +65,7 @@ def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
         write(args.out, model.data)
 
     windows, labels = recordings.windows(split, trained.features["window"])
-    limit = args.samples or (PICO_SAMPLES if args.kit == "pico" else len(labels))
+    limit = args.samples or (PICO_SAMPLES if kit.patience > 1 else len(labels))
     chosen = spread(labels, limit)
     windows, labels = windows[chosen], labels[chosen]
     x = quantize_windows(windows, trained.features)

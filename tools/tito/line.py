@@ -219,6 +219,8 @@ async def _serve(device: Device, name: str, options: Namespace) -> None:
             print(json.dumps({"port": line.port}), flush=True)
             await ended.wait()
         finally:
+            # What was to happen a moment later meets closed files now, and that is all right.
+            loop.set_exception_handler(lambda loop, context: None)
             device.stop()
             line.close()
 
