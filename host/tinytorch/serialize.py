@@ -34,7 +34,8 @@ def save(
         new.replace(path)
     except OSError as error:  # a full disk: make room again, and say which file it was
         new.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        error.filename = str(path)
+        raise
 
 
 def load(path: "str | Path") -> dict[str, Tensor]:
