@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -235,7 +236,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     tinytorch.save({"a": tinytorch.ones(3)}, path)
 
     def full(_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
