@@ -95,6 +95,9 @@ def main(words: "Sequence[str] | None" = None) -> int:
     except OSError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    if pressed:
+        # Python ends itself by the signal if Ctrl-C came in an exec(), as namedtuple uses it.
+        os._exit(status)
     return status
 
 
