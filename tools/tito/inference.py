@@ -129,7 +129,9 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
     with reach(kit) as device:
         about = device.info()
         predicted = plan.ram(model, about["word"])
-        print(f"kit        {kit.name}: {about['board']}, MicroPython {about['micropython']}")
+        # The unix port names its compiler where a board names itself.
+        board = "this computer" if about["word"] == 8 else about["board"]
+        print(f"kit        {kit.name}: MicroPython {about['micropython']} on {board}")
         print(
             f"predicted  heap {predicted:,} of {about['free_ram']:,} free bytes, "
             f"flash {len(model.data):,} of {about['free_flash']:,}"
