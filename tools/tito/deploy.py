@@ -7,10 +7,10 @@ import re
 import struct
 import zlib
 from contextlib import suppress
-from types import TracebackType
 
 from tinytorch_core import link
 from tito import payload
+from tito.closing import Closing
 from tito.errors import Fault, Usage
 from tito.kits import Kit
 from tito.repl import DeviceError, Repl
@@ -57,7 +57,7 @@ for path in PATHS:
 """
 
 
-class Device:
+class Device(Closing):
     """A kit with our agent running; made by `connect`. Use it as a context manager.
 
     After a Fault, or Ctrl-C, the kit's last good model is still the active one.
@@ -68,17 +68,6 @@ class Device:
         self._repl = repl
         self.stream = Stream(repl, window)
         self._run_time = ANSWER  # seconds that a run may take
-
-    def __enter__(self) -> "Device":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start the agent from the raw REPL."""

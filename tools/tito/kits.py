@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
+from tito.closing import Closing
 from tito.errors import Fault, Usage
 from tito.folders import data_folder
 from tito.patience import read_patience
@@ -18,24 +18,13 @@ VIRTUAL = ("virtual", "pico")
 
 
 @dataclass
-class Kit:
+class Kit(Closing):
     """An open kit. patience: the factor by which host timeouts are stretched for it."""
 
     name: str
     port: str
     patience: float = 1.0
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
-
-    def __enter__(self) -> "Kit":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def set(self, **settings: object) -> dict:
         """Change a virtual kit while it runs; faults={...} as in tito.line.Faults, or None."""

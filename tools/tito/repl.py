@@ -8,10 +8,10 @@ import contextlib
 import errno
 import struct
 import time
-from types import TracebackType
 
 import serial
 
+from tito.closing import Closing
 from tito.errors import Fault, Usage
 
 BAUD = 115200
@@ -31,7 +31,7 @@ class DeviceError(Fault):
         super().__init__(f"The kit on {port} stopped with {last}.")
 
 
-class Repl:
+class Repl(Closing):
     """MicroPython behind `port`. Timeouts are in seconds and are stretched by `patience`.
 
     goodbye: bytes that make a receiver of the TinyTorch agent leave (a BYE frame), for enter().
@@ -43,17 +43,6 @@ class Repl:
         self._buffer = bytearray()
         self._serial = _open(port)
         self._serial.write_timeout = 10 * patience
-
-    def __enter__(self) -> "Repl":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave the raw REPL and close the port. Never raises: the kit may be gone."""
