@@ -43,13 +43,6 @@ class Node:
     low: float = -np.inf
     high: float = np.inf
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one run."""
-        return (
-            self.out_h * self.out_w * self.weight.size if self.kind != DENSE else self.weight.size
-        )
-
 
 def array(parameter: Any) -> Array:
     """A parameter or buffer of either Tensor as float64."""

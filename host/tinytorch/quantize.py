@@ -64,10 +64,6 @@ class QuantizedNet:
     labels: list[str]
     features: "dict[str, Any] | None" = None
 
-    @property
-    def macs(self) -> int:
-        return sum(o.node.macs for o in self.operations)
-
 
 def _table(offsets: Array, factors: Array) -> NDArray[np.int32]:
     rows = [(int(o), *quantize_multiplier(float(f))) for o, f in zip(offsets, factors, strict=True)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinytorch.runtime import Model
 
-INK, MUTED, ACCENT, WARM = "#1f2933", "#7b8794", "#2667a8", "#d1603d"
+INK, ACCENT, WARM = "#1f2933", "#2667a8", "#d1603d"
 
 
 def table(rows: Sequence[tuple[str, str]], title: str) -> None:
