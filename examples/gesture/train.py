@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from tinytorch import datasets
-from tinytorch.data import DataLoader
 from tinytorch.features import quantize_windows
 from tinytorch.gesture import gesture_data, quantize_gesture, train_gesture
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
+from tinytorch.utils.data import DataLoader
 from tito.deploy import connect
 from tito.kits import open_kit
 

@@ -10,8 +10,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "data", "datasets", "export", "features", "functional", "gesture", "nn", "optim", "plan",
-    "quantize", "random", "recordings", "train",
+    "datasets", "export", "features", "gesture", "nn", "optim", "plan",
+    "quantize", "random", "recordings", "train", "utils",
 )  # fmt: skip
 _NAMES = {
     "autograd": (

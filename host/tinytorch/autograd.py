@@ -12,7 +12,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch import ops
+from tinytorch import kernels, ops
 from tinytorch.ops import Array
 from tinytorch.random import generator
 from tinytorch_core import shapes
@@ -42,8 +42,20 @@ def is_grad_enabled() -> bool:
     return _recording
 
 
+# While a captured step is followed (tinytorch.capture), operations go to it.
+listener: Any = None
+
+
 def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
+    if listener is not None:
+        return listener(operation, inputs, settings)
+    return record(operation, inputs, settings)
+
+
+def record(
+    operation: ops.Operation, inputs: "tuple[Tensor | None, ...]", settings: dict[str, Any]
+) -> "Tensor":
     data, gradients = operation(*(None if t is None else t.data for t in inputs), **settings)
     widened = data.dtype == np.float64 and operation is not ops.to
     if widened and not any(t is not None and t.dtype == np.float64 for t in inputs):
@@ -224,6 +236,8 @@ class Tensor:
     # the forward pass and `backward`.
 
     def _writable(self, operation: str) -> Array:
+        if listener is not None:
+            listener.leave()  # a captured step has no place for changes
         if self.requires_grad and _recording:
             raise RuntimeError(
                 f"{operation}: a tensor that requires a gradient changes in place only under "
@@ -407,10 +421,10 @@ class Tensor:
         return Tensor(np.asarray(np.argmax(self.data, dim, keepdims=keepdim)))
 
     def softmax(self, dim: int) -> "Tensor":
-        return apply(ops.softmax, self, dim=shapes.axis("softmax", dim, self.ndim))
+        return apply(kernels.softmax, self, dim=shapes.axis("softmax", dim, self.ndim))
 
     def log_softmax(self, dim: int) -> "Tensor":
-        return apply(ops.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
+        return apply(kernels.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
 
     # Layers.
 
@@ -446,29 +460,29 @@ class Tensor:
     ) -> "Tensor":  # fmt: skip
         self._same_type("conv", weight)
         return apply(
-            ops.conv, self, weight, bias, groups=groups, stride=shapes.spread(stride, count),
+            kernels.conv, self, weight, bias, groups=groups, stride=shapes.spread(stride, count),
             padding=shapes.spread(padding, count), dilation=shapes.spread(dilation, count),
         )  # fmt: skip
 
     def max_pool1d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Tensor":
-        return self._pool(ops.max_pool, 1, kernel_size, stride, padding)
+        return self._pool(kernels.max_pool, 1, kernel_size, stride, padding)
 
     def max_pool2d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Tensor":
-        return self._pool(ops.max_pool, 2, kernel_size, stride, padding)
+        return self._pool(kernels.max_pool, 2, kernel_size, stride, padding)
 
     def avg_pool1d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Tensor":
-        return self._pool(ops.avg_pool, 1, kernel_size, stride, padding)
+        return self._pool(kernels.avg_pool, 1, kernel_size, stride, padding)
 
     def avg_pool2d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Tensor":
-        return self._pool(ops.avg_pool, 2, kernel_size, stride, padding)
+        return self._pool(kernels.avg_pool, 2, kernel_size, stride, padding)
 
     def _pool(
         self, op: ops.Operation, count: int, kernel: Size, stride: Size | None, padding: Size
@@ -485,7 +499,7 @@ class Tensor:
         """Each channel of (N, C, ...) normalised; training moves the running statistics."""
         self._same_type("batch_norm", weight)
         return apply(
-            ops.batch_norm, self, weight, bias, running_mean=running_mean.data,
+            kernels.batch_norm, self, weight, bias, running_mean=running_mean.data,
             running_var=running_var.data, training=training, momentum=momentum, eps=eps,
         )  # fmt: skip
 

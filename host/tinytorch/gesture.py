@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from tinytorch import nn, random, serialize
 from tinytorch.augment import augment
 from tinytorch.autograd import Tensor
-from tinytorch.data import Batch, DataLoader, Dataset, TensorDataset
 from tinytorch.export import to_bytes
 from tinytorch.features import motion_features, network_input, quantize_windows
-from tinytorch.optim import Adam, CosineAnnealingLR
+from tinytorch.optim import Adam
+from tinytorch.optim.lr_scheduler import CosineAnnealingLR
 from tinytorch.quantize import Quant, quantize
 from tinytorch.recordings import Recordings
 from tinytorch.train import Epoch, Trainer
+from tinytorch.utils.data import Batch, DataLoader, Dataset, TensorDataset
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 EPOCHS = 60

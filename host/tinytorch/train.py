@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tinytorch import functional, serialize
+from tinytorch import serialize
 from tinytorch.autograd import Tensor, no_grad
-from tinytorch.data import DataLoader
-from tinytorch.optim import Optimizer, Schedule
+from tinytorch.nn import functional
+from tinytorch.optim import Optimizer
+from tinytorch.optim.lr_scheduler import Schedule
 from tinytorch.random import get_rng_state, manual_seed, set_rng_state
+from tinytorch.utils.data import DataLoader
 from tinytorch_core.nn import Module
 
 Loss = Callable[[Tensor, Tensor], Tensor]

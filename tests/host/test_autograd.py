@@ -7,8 +7,8 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 import tinytorch
 from tests.host.gradients import check
 from tests.oracles import oracle
-from tinytorch import functional
 from tinytorch.autograd import Tensor, cat, no_grad, stack, tensor
+from tinytorch.nn import functional
 
 torch = oracle("torch", "oracle")
 F = torch.nn.functional

@@ -5,12 +5,12 @@ import pytest
 
 from tinytorch import gesture, random
 from tinytorch.autograd import Tensor
-from tinytorch.data import DataLoader
 from tinytorch.features import motion_features, quantize_windows
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.simulator import simulate
 from tinytorch.train import evaluate
+from tinytorch.utils.data import DataLoader
 
 
 def recordings(lengths, channels=3, classes=2):

@@ -67,7 +67,7 @@ def test_a_state_dict_carries_on(name):
 def test_schedules(kind, settings):
     optimizer = optim.SGD([nn.Parameter(np.zeros(1))], lr=0.4)
     oracle = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
-    mine = getattr(optim, kind)(optimizer, **settings)
+    mine = getattr(optim.lr_scheduler, kind)(optimizer, **settings)
     theirs = getattr(torch.optim.lr_scheduler, kind)(oracle, **settings)
     for _ in range(10):
         assert optimizer.lr == pytest.approx(oracle.param_groups[0]["lr"], abs=1e-12)

@@ -9,8 +9,8 @@ import pytest
 
 import tinytorch
 from tinytorch import nn, optim, serialize
-from tinytorch.data import DataLoader, Dataset, TensorDataset
 from tinytorch.train import Trainer, evaluate
+from tinytorch.utils.data import DataLoader, Dataset, TensorDataset
 
 
 def test_xor_is_learned():
@@ -39,7 +39,7 @@ def make(tmp_path, **settings):
         nn.Flatten(), nn.Linear(28, 3),
     )  # fmt: skip
     optimizer = optim.Adam(net.parameters(), lr=0.01)
-    schedule = optim.CosineAnnealingLR(optimizer, 6)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
     path = tmp_path / "run.safetensors"
     return Trainer(net, optimizer, schedule=schedule, seed=1, checkpoint=path, **settings)
 
@@ -72,7 +72,7 @@ KILLED = """
 import os, signal, sys, pathlib
 sys.path.insert(0, {root!r})
 from tests.host.test_train import LOADER, blobs, make
-from tinytorch.data import DataLoader
+from tinytorch.utils.data import DataLoader
 class Dies(DataLoader):
     epochs = 0
     def __iter__(self):
@@ -220,7 +220,7 @@ def test_a_training_of_another_kind_is_not_resumed(tmp_path):
     make(tmp_path).fit(DataLoader(blobs(), **LOADER), 1)
     net = make(tmp_path).net
     adam = optim.Adam(net.parameters())
-    schedule = optim.StepLR(adam, 1)
+    schedule = optim.lr_scheduler.StepLR(adam, 1)
     path = tmp_path / "run.safetensors"
     with pytest.raises(ValueError, match="with a learning rate schedule"):
         Trainer(net, adam).resume(path)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.data import DataLoader, TensorDataset
 from tinytorch.features import network_input, quantize_windows
 from tinytorch.gesture import EPOCHS, Trained, quantize_gesture, train_gesture
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
+from tinytorch.utils.data import DataLoader, TensorDataset
 from tito import report
 from tito.files import output_file, write
 from tito.inference import add_kit, at_least, compare, load_recordings, reach

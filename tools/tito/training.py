@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from tinytorch.data import DataLoader
 from tinytorch.gesture import (
     EPOCHS,
     gesture_data,
@@ -16,6 +15,7 @@ from tinytorch.gesture import (
 )
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
+from tinytorch.utils.data import DataLoader
 from tito import report
 from tito.deploy import check_name
 from tito.errors import Usage

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinytorch import ops
+from tinytorch import kernels
 from tinytorch.autograd import Tensor, apply
 
 
@@ -19,7 +19,7 @@ def cross_entropy(input: Tensor, target: Tensor) -> Tensor:
     if labels.size and not 0 <= labels.min() <= labels.max() < input.shape[1]:
         outside = np.unique(labels[(labels < 0) | (labels >= input.shape[1])])[0]
         raise ValueError(f"cross_entropy: class {outside} is not one of 0 to {input.shape[1] - 1}.")
-    return apply(ops.cross_entropy, input, target=labels)
+    return apply(kernels.cross_entropy, input, target=labels)
 
 
 def mse_loss(input: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,3 @@
+"""PyTorch's `torch.utils`."""
+
+from tinytorch.utils import data as data
