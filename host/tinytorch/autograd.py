@@ -499,8 +499,8 @@ class Tensor:
         """Each channel of (N, C, ...) normalised; training moves the running statistics."""
         self._same_type("batch_norm", weight)
         return apply(
-            kernels.batch_norm, self, weight, bias, running_mean=running_mean.data,
-            running_var=running_var.data, training=training, momentum=momentum, eps=eps,
+            kernels.batch_norm, self, weight, bias, running_mean, running_var, None,
+            training=training, momentum=momentum, eps=eps,
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tinytorch_core import shapes
 
 Array = NDArray[Any]
 Gradient = Callable[[Array], Array]
-Gradients = tuple[Gradient, ...] | Callable[[Array], tuple[Array, ...]]
+Gradients = tuple[Gradient | None, ...] | Callable[[Array], tuple[Array | None, ...]]
 Result = tuple[Array, Gradients]
 Operation = Callable[..., Result]
 

@@ -19,7 +19,10 @@ def cross_entropy(input: Tensor, target: Tensor) -> Tensor:
     if labels.size and not 0 <= labels.min() <= labels.max() < input.shape[1]:
         outside = np.unique(labels[(labels < 0) | (labels >= input.shape[1])])[0]
         raise ValueError(f"cross_entropy: class {outside} is not one of 0 to {input.shape[1] - 1}.")
-    return apply(kernels.cross_entropy, input, target=labels)
+    return apply(
+        kernels.cross_entropy, input, target, None, reduction="mean", ignore_index=-100,
+        label_smoothing=0.0,
+    )  # fmt: skip
 
 
 def mse_loss(input: Tensor, target: Tensor) -> Tensor:
