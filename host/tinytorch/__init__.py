@@ -19,7 +19,7 @@ _NAMES = {
         "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "cat", "stack",
         "float32", "float64", "int64",
     ),
-    "random": ("manual_seed", "get_rng_state", "set_rng_state"),
+    "random": ("Generator", "manual_seed", "get_rng_state", "set_rng_state"),
     "runtime": ("Model",),
     "serialize": ("save", "load"),
 }  # fmt: skip
