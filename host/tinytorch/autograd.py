@@ -69,10 +69,13 @@ def record(
     return result
 
 
-def _sum_to(gradient: Array, like: Array) -> Array:
-    """The gradient of an array that was broadcast: summed where it was stretched."""
+def _sum_to(gradient: Array, like: Any) -> Array:
+    """The gradient of an array that was broadcast: summed where it was stretched.
+
+    like: anything with the shape and the dtype of the array.
+    """
     if gradient.shape != like.shape:
-        gradient = gradient.sum(tuple(range(gradient.ndim - like.ndim)))
+        gradient = gradient.sum(tuple(range(gradient.ndim - len(like.shape))))
         stretched = tuple(d for d, n in enumerate(like.shape) if n != gradient.shape[d])
         gradient = gradient.sum(stretched, keepdims=True)
     return gradient.astype(like.dtype, copy=False)
