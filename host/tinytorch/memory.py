@@ -5,48 +5,59 @@ arithmetic on them: so a buffer that nobody refers to any more is handed out aga
 holds an array, or a view of it, keeps its buffer.
 """
 
-import sys
+from functools import lru_cache
+from math import prod
+from sys import getrefcount
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-SMALL = 1 << 15  # bytes; below, the system's allocator is as fast
-_LIMIT = 64  # free and used buffers of one size that are watched; more are left to the system
+SMALL = 1 << 13  # elements; below, the system's allocator is as fast
+LIMIT = 1 << 30  # bytes; when the buffers reach it, all are left to those who use them
 
-_buffers: dict[int, list[NDArray[np.uint8]]] = {}
+_buffers: dict[tuple[int, Any], list[NDArray[Any]]] = {}
+_bytes = 0
 _lock = Lock()
-_UNUSED = 3  # references to a buffer that only the list, the loop and getrefcount hold
+_UNUSED = 3  # references to a buffer: the list's, the loop's, getrefcount's
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """Like numpy.empty: a C-contiguous array with any content."""
-    dtype = np.dtype(dtype)
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
+    global _bytes
+    size = prod(shape)
     if size < SMALL:
         return np.empty(shape, dtype)
+    if dtype is not np.float32:
+        dtype = np.dtype(dtype).type
     with _lock:
-        buffers = _buffers.setdefault(size, [])
+        buffers = _buffers.get((size, dtype))
+        if buffers is None:
+            buffers = _buffers[size, dtype] = []
         for buffer in buffers:
-            if sys.getrefcount(buffer) == _UNUSED:
-                return np.ndarray(shape, dtype, buffer)
-        buffer = np.empty(size, np.uint8)
-        if len(buffers) < _LIMIT:
+            if getrefcount(buffer) == _UNUSED:
+                return buffer.reshape(shape)
+        buffer = np.empty(size, dtype)
+        _bytes += buffer.nbytes
+        if _bytes > LIMIT:
+            _buffers.clear()
+            _bytes = 0
+        else:
             buffers.append(buffer)
-        return np.ndarray(shape, dtype, buffer)
+        return buffer.reshape(shape)
 
 
 def empty_like(a: NDArray[Any]) -> NDArray[Any]:
     """An array of the shape, type and order in memory of `a`, as numpy.empty_like gives."""
-    order = sorted(range(a.ndim), key=lambda d: -a.strides[d])
-    fresh = empty(tuple(a.shape[d] for d in order), a.dtype)
-    return fresh.transpose(sorted(range(a.ndim), key=order.__getitem__))
+    if a.flags.c_contiguous:
+        return empty(a.shape, a.dtype)
+    order, back = _orders(a.strides)
+    return empty(tuple([a.shape[d] for d in order]), a.dtype).transpose(back)
 
 
-def clear() -> None:
-    """Give all buffers that nobody uses back to the system."""
-    with _lock:
-        _buffers.clear()
+@lru_cache
+def _orders(strides: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The dimensions from the widest stride to the narrowest, and the way back."""
+    order = sorted(range(len(strides)), key=lambda d: -strides[d])
+    return order, sorted(range(len(strides)), key=order.__getitem__)
