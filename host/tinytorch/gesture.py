@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import nn, random, serialize
-from tinytorch.augment import augment
 from tinytorch.autograd import Tensor
 from tinytorch.export import to_bytes
 from tinytorch.features import motion_features, network_input, quantize_windows
@@ -17,7 +16,8 @@ from tinytorch.optim.lr_scheduler import CosineAnnealingLR
 from tinytorch.quantize import Quant, quantize
 from tinytorch.recordings import Recordings
 from tinytorch.train import Epoch, Trainer
-from tinytorch.utils.data import Batch, DataLoader, Dataset, TensorDataset
+from tinytorch.transforms import Compose, Jitter, RotateAxes, Scale, TimeShift, TimeWarp
+from tinytorch.utils.data import DataLoader, TensorDataset, Transformed
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 EPOCHS = 60
@@ -67,23 +67,28 @@ def gesture_net(channels: int, classes: int, window: int) -> nn.Sequential:
     )
 
 
-class Varied(Dataset):
-    """Windows (N, window, C) and their labels, augmented anew each time they are asked for."""
+class Varied(Transformed):
+    """Windows (N, window, C) as the network takes them, each time as another person, another hand
+    and another speed would make them, and their labels."""
 
     def __init__(
         self, windows: NDArray[np.int16], labels: NDArray[np.int64], features: dict[str, Any]
     ) -> None:
-        self.windows = windows
-        self.labels = labels
-        self.features = features
+        def as_input(x: Tensor) -> Tensor:
+            samples = np.clip(np.rint(x.numpy()), -32768, 32767).transpose(0, 2, 1)
+            return Tensor(network_input(quantize_windows(samples, features)))
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, indices: NDArray[np.int64]) -> Batch:
-        varied = augment(self.windows[indices], random.generator)
-        x = network_input(quantize_windows(varied, self.features))
-        return Tensor(x), Tensor(self.labels[indices])
+        variations = Compose(
+            [
+                TimeShift(0.1),
+                TimeWarp(speed=1.5, bend=0.1),
+                RotateAxes(degrees=20.0),
+                Scale(1.5),
+                Jitter(0.05 * windows.std((0, 1))),
+                as_input,
+            ]
+        )
+        super().__init__(TensorDataset(windows.transpose(0, 2, 1), labels), variations)
 
 
 def gesture_data(recordings: Recordings, split: str, features: dict[str, Any]) -> TensorDataset:

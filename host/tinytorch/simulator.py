@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.augment import rotations
 from tinytorch.recordings import Recordings
+from tinytorch.transforms import rotations
 
 Path = NDArray[np.float64]  # (T, 3) metres: right, forward, up
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tinytorch import datasets
-from tinytorch.augment import augment, rotations
 from tinytorch.cache import cache_folder, fetch
 from tinytorch.features import motion_features, network_input, quantize_windows
 from tinytorch.recordings import read
@@ -216,36 +215,6 @@ def test_the_shift_is_the_finest_that_fits():
     assert motion_features(windows, 25)["shift"] == [0, 1, 5, 0]
     windows[0, :20, 3] = 30000
     assert motion_features(windows, 25)["shift"][3] == 8
-
-
-def test_augment_is_seeded_and_changes_what_it_says():
-    x, _ = simulate().windows("val", 128)
-    same = [augment(x, np.random.default_rng(5)) for _ in range(2)]
-    np.testing.assert_array_equal(*same)
-    assert same[0].shape == x.shape
-    assert same[0].dtype == np.int16
-    assert not np.array_equal(same[0], x)
-    off = {"speed": 0.0, "shift": 0.0, "warp": 0.0, "degrees": 0.0, "scale": 0.0, "noise": 0.0}
-
-    def only(**on):
-        return augment(x, np.random.default_rng(1), **{**off, **on}).astype(float)
-
-    np.testing.assert_array_equal(only(), x)
-    length = np.linalg.norm(x.astype(float), axis=2)
-    np.testing.assert_allclose(np.linalg.norm(only(degrees=30.0), axis=2), length, atol=2)
-    np.testing.assert_allclose(only(scale=0.5).mean(1), x.mean(1), atol=1)
-    moved = only(shift=0.3)
-    assert not np.array_equal(moved, x)
-    # An accelerometer and a gyroscope on one board turn together.
-    both = augment(np.concatenate([x, x], 2), np.random.default_rng(1), **{**off, "degrees": 30.0})
-    np.testing.assert_array_equal(both[..., :3], both[..., 3:])
-    turned = rotations(np.random.default_rng(0), 50, 40)
-    np.testing.assert_allclose(
-        turned @ turned.transpose(0, 2, 1), np.eye(3)[None] * np.ones((50, 1, 1)), atol=1e-5
-    )
-    np.testing.assert_allclose(np.linalg.det(turned), 1, atol=1e-5)
-    angle = np.rad2deg(np.arccos((np.trace(turned, axis1=1, axis2=2) - 1) / 2))
-    assert 20 < np.sqrt(np.mean(angle**2)) < 60
 
 
 def test_simulated_strokes():
