@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "datasets", "export", "features", "gesture", "nn", "optim", "plan",
-    "quantize", "random", "recordings", "train", "transforms", "utils",
+    "quantize", "random", "readers", "recordings", "train", "transforms", "utils", "windows",
 )  # fmt: skip
 _NAMES = {
     "autograd": (

@@ -8,6 +8,7 @@ import numpy as np
 from tinytorch.cache import fetch
 from tinytorch.recordings import Recordings, read
 from tinytorch.simulator import simulate
+from tinytorch.utils.data import TensorDataset
 
 # TensorFlow Lite Micro's training data for the SparkFun Edge.
 MAGIC_WAND_URL = "https://download.tensorflow.org/models/tflite/magic_wand/data.tar.gz"
@@ -80,3 +81,26 @@ def _takes(text: str) -> list[np.ndarray]:
         else:
             takes[-1].append([float(field) for field in fields])
     return [np.rint(take).astype(np.int16) for take in takes if take]
+
+
+def digits(test: float = 0.2, seed: int = 0) -> tuple[TensorDataset, TensorDataset]:
+    """Handwritten digits, to train and to test on: images (1, 8, 8) in 0..1 and labels 0 to 9.
+
+    The 1,797 of scikit-learn (Alpaydin and Kaynak, UCI, 1998). A share `test` of every digit is
+    held out. Raises ImportError without scikit-learn.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as e:
+        raise ImportError(
+            "The digits come with scikit-learn: pip install 'tinytorch[digits]'."
+        ) from e
+    images, labels = load_digits(return_X_y=True)
+    x = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    for label in range(10):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held_out[members[: round(len(members) * test)]] = True
+    y = labels.astype(np.int64)
+    return TensorDataset(x[~held_out], y[~held_out]), TensorDataset(x[held_out], y[held_out])

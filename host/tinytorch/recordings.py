@@ -10,8 +10,6 @@ The layout is an .npz with
     subject      (N,) who made the recording; optional
 """
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinytorch.readers import read_npz
 
 KEYS = ("data", "label", "split", "sample_rate", "classes")
 
@@ -140,9 +140,7 @@ def read(path: "str | Path") -> Recordings:
         if not ok:
             raise ValueError(f"The data file {path.name} {what}.")
 
-    arrays = _arrays(path)
-    missing = [key for key in KEYS if key not in arrays]
-    check(not missing, f"has no {' and no '.join(missing)}: write it in TinyTorch's npz layout")
+    arrays = read_npz(path, *KEYS, optional=("offsets", "subject"))
     data, label, split = arrays["data"], arrays["label"], arrays["split"]
     classes, rate = arrays["classes"], arrays["sample_rate"]
 
@@ -199,21 +197,3 @@ def read(path: "str | Path") -> Recordings:
         source=f"Recordings from {path.name}.",
         subjects=arrays["subject"].astype(str) if "subject" in arrays else None,
     )
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no data file {path}.")
-    try:
-        with path.open("rb") as f:
-            loaded = np.load(f, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise ValueError("a single array")
-            wanted = (*KEYS, "offsets", "subject")
-            return {key: loaded[key] for key in wanted if key in loaded}
-    # zipfile: NotImplementedError for ways to pack that it lacks, RuntimeError for a password.
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(
-            f"The data file {path.name} cannot be read as recordings: "
-            "it is damaged, or not an .npz in TinyTorch's layout."
-        ) from e
