@@ -1,9 +1,7 @@
-"""Whether compiled kernels (tinytorch.jit) do the work that BLAS does not: they do if numba is there.
+"""The switch for the compiled kernels (tinytorch.jit), which do what BLAS does not.
 
-A numpy function with `@kernel` above it has a compiled twin of the same name and arguments in
-tinytorch.jit. The twin runs where every float is a contiguous float32; all else is left to numpy.
-numba is imported at the first call that wants it. The environment variable TINYTORCH_FAST=0 turns
-the kernels off from the start.
+They are on where numba is installed; the environment variable TINYTORCH_FAST=0 turns them off from
+the start. numba is imported when a kernel is first wanted, not before.
 """
 
 import os
