@@ -1,204 +1,155 @@
 """The layers' heavy operations, on numpy: the same protocol as in tinytorch.ops.
 
-Signals and images are channels-last inside: an array of shape (N, C, H, W) may lie in memory as
-(N, H, W, C), and what comes out of a layer here does.
+Inside, arrays are rows of channels (or features): an image is channels-last. What a layer here
+returns has the shape (N, C, H, W) and lies in memory as (N, H, W, C); any other order is taken, and
+copied. A signal is an image of height one.
+
+numpy is fast where its innermost loop is long, and BLAS is faster: a sum over rows is a product
+with ones, and what all rows are multiplied with, or get added, is repeated to a longer row first.
 """
 
-import itertools
-from collections.abc import Sequence
+from functools import lru_cache
+from math import gcd
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
+from tinytorch import memory
 from tinytorch.ops import Array, Gradient, Result
 from tinytorch_core import shapes
 
-
-def softmax(a: Array, *, dim: int) -> Result:
-    e = np.exp(a - a.max(dim, keepdims=True))  # shifted, so that exp cannot overflow
-    y = e / e.sum(dim, keepdims=True)
-    return y, (lambda g: y * (g - (g * y).sum(dim, keepdims=True)),)
+Pair = tuple[int, int]
+Window = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, dilation
 
 
-def log_softmax(a: Array, *, dim: int) -> Result:
-    shifted = a - a.max(dim, keepdims=True)
-    y = shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
-    return y, (lambda g: g - np.exp(y) * g.sum(dim, keepdims=True),)
+# Rows.
 
 
-def cross_entropy(
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    *,
-    reduction: str,
-    ignore_index: int,
-    label_smoothing: float,
-) -> Result:
-    """-log softmax(x)[target] of each row: x (N, C) and target (N,) ints -> a number, or (N,).
+def _contiguous(a: Array) -> Array:
+    if a.flags.c_contiguous:
+        return a
+    copy = memory.empty(a.shape, a.dtype)
+    np.copyto(copy, a)
+    return copy
 
-    weight (C,) counts the classes; rows of the class ignore_index count nothing; label_smoothing
-    spreads that part of each row's probability evenly (Szegedy et al., 2016). reduction "mean"
-    divides the "sum" by the weights of the rows' classes; "none" leaves the rows apart.
+
+def _rows(a: Array) -> Array:
+    """(..., features) as a matrix."""
+    return _contiguous(a).reshape(shapes.size(a.shape[:-1]), a.shape[-1])
+
+
+def _wide(rows: Array) -> tuple[Array, int]:
+    """The same numbers in fewer, longer rows; how many rows became one."""
+    together = gcd(len(rows), 32) if len(rows) >= 256 else 1
+    return rows.reshape(len(rows) // together, together * rows.shape[1]), together
+
+
+def _sums(rows: Array) -> Array:
+    """The sum of each column."""
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
+def _scale(rows: Array, gain: Array, out: Array) -> None:
+    wide, together = _wide(rows)
+    np.multiply(wide, np.tile(gain, together), out=out.reshape(wide.shape))
+
+
+def _shift(rows: Array, by: Array, out: Array) -> None:
+    wide, together = _wide(rows)
+    np.add(wide, np.tile(by, together), out=out.reshape(wide.shape))
+
+
+def _finish(rows: Array, bias: Array | None, relu: bool) -> None:
+    """Add a bias, then ReLU, in place."""
+    if bias is not None:
+        _shift(rows, bias, rows)
+    if relu:
+        wide, _ = _wide(rows)
+        zeros = np.zeros(wide.shape[1], rows.dtype)  # the number 0 would take three times as long
+        np.maximum(wide, zeros, out=wide)
+
+
+def _arriving(y: Array, relu: bool, order: Gradient) -> Gradient:
+    """How a gradient arrives at y, a result: in y's order and as far as it passes the ReLU.
+
+    It is worked out once for all who ask.
     """
-    logs, _ = log_softmax(x, dim=1)
-    counted = target != ignore_index
-    labels = np.where(counted, target, 0)
-    _check_range("cross_entropy", "class", labels, x.shape[1])
-    rows = np.arange(len(x))
-    share = counted.astype(x.dtype)  # of each row
-    if weight is not None:
-        share *= weight[labels]
-    y = -logs[rows, labels] * share * (1 - label_smoothing)
-    even = counted[:, None] * np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)
-    if weight is not None:
-        even *= weight
-    if label_smoothing:
-        y -= (even * logs).sum(1)
-    total = share.sum() if reduction == "mean" else x.dtype.type(1)
-    if reduction != "none":
-        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
-            y = np.asarray(y.sum() / total)
+    last: list[Array] = []
 
-    def of_x(g: Array) -> Array:
-        wanted = even.copy()
-        wanted[rows, labels] += (1 - label_smoothing) * share
-        p = np.exp(logs) * wanted.sum(1, keepdims=True) - wanted
-        return p * (g / total).reshape(-1, 1)
+    def arriving(g: Array) -> Array:
+        if not last or last[0] is not g:
+            ordered = order(g).reshape(y.shape)
+            if relu:
+                ordered = np.multiply(ordered, y > 0, out=memory.empty(y.shape, y.dtype))
+            last[:] = g, ordered
+        return last[1]
 
-    return y, (of_x, None, None)
+    return arriving
 
 
-def _check_range(operation: str, what: str, numbers: Array, end: int) -> None:
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
-        outside = numbers[(numbers < 0) | (numbers >= end)][0]
-        raise ValueError(f"{operation}: {what} {outside} is not one of 0 to {end - 1}.")
+# Fully connected.
 
 
 def linear(x: Array, weight: Array, bias: Array | None, *, relu: bool = False) -> Result:
     """x (..., in) @ weight (out, in) transposed + bias (out,) -> (..., out)."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = rows @ weight.T
-    if bias is not None:
-        y += bias
-    if relu:
-        np.maximum(y, 0, out=y)
-    seen = _seen(y if relu else None)
+    rows = _rows(x)
+    y = memory.empty((len(rows), len(weight)), x.dtype)
+    np.matmul(rows, weight.T, out=y)
+    _finish(y, bias, relu)
+    arriving = _arriving(y, relu, _contiguous)
 
     def of_x(g: Array) -> Array:
-        return (seen(g).reshape(y.shape) @ weight).reshape(x.shape)
+        result = memory.empty(rows.shape, x.dtype)
+        return np.matmul(arriving(g), weight, out=result).reshape(x.shape)
 
     def of_weight(g: Array) -> Array:
-        return seen(g).reshape(y.shape).T @ rows
+        return np.matmul(arriving(g).T, rows, out=memory.empty(weight.shape, x.dtype))
 
-    def of_bias(g: Array) -> Array:
-        return seen(g).reshape(y.shape).sum(0)
-
-    return y.reshape(*x.shape[:-1], -1), (of_x, of_weight, of_bias)
+    shape = (*x.shape[:-1], len(weight))
+    return y.reshape(shape), (of_x, of_weight, lambda g: _sums(arriving(g)))
 
 
-def layer_norm(
-    x: Array, weight: Array | None, bias: Array | None, *, dims: int, eps: float
-) -> Result:
-    """x normalised over its last `dims` dimensions, then scaled and shifted (Ba et al., 2016)."""
-    rows = x.reshape(-1, shapes.size(x.shape[x.ndim - dims :]))
-    normal = rows - rows.mean(1, keepdims=True)
-    inverse = 1 / np.sqrt((normal * normal).mean(1, keepdims=True) + np.asarray(eps, x.dtype))
-    normal *= inverse
-    y = normal if weight is None else normal * weight.reshape(-1)
-    if bias is not None:
-        y = y + bias.reshape(-1)
-
-    def gradients(g: Array) -> tuple[Array | None, ...]:
-        g = g.reshape(rows.shape)
-        of_weight = None if weight is None else (g * normal).sum(0).reshape(weight.shape)
-        of_bias = None if bias is None else g.sum(0).reshape(bias.shape)
-        if weight is not None:
-            g = g * weight.reshape(-1)
-        of_x = g - g.mean(1, keepdims=True) - normal * (g * normal).mean(1, keepdims=True)
-        return (of_x * inverse).reshape(x.shape), of_weight, of_bias
-
-    return y.reshape(x.shape), gradients
+# Convolution.
 
 
-def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, causal: bool
-) -> Result:
-    """softmax(q kT scale) v: q (..., L, d), k (..., S, d), v (..., S, dv) -> (..., L, dv).
+def _image(x: Array) -> Array:
+    """(N, C, H, W) or (N, C, L) as contiguous (N, H, W, C)."""
+    return _contiguous((x if x.ndim == 4 else x[:, :, None]).transpose(0, 2, 3, 1))
 
-    mask, broadcastable to (..., L, S): bools, True where a query may attend, or floats to add.
-    causal: a query attends to no later key. A query without a key gets NaN, as in PyTorch.
-    (Vaswani et al., 2017.)
+
+def _planes(image: Array, ndim: int) -> Array:
+    """The way back."""
+    planes = image.transpose(0, 3, 1, 2)
+    return planes if ndim == 4 else planes[:, :, 0]
+
+
+def _pair(numbers: tuple[int, ...], height: int) -> Any:
+    """A layer's numbers for the two dimensions of an image, also for those of a signal."""
+    return numbers if len(numbers) == 2 else (height, *numbers)
+
+
+@lru_cache
+def _taps(size: Pair, out: Pair, window: Window) -> list[tuple[Pair, Any, Any]]:
+    """For each place in a kernel: the inputs that it meets, and the outputs that they go to.
+
+    Both are slices of (N, H, W, C); inputs in the padding, and their outputs, are left out.
     """
-    scores = q @ k.swapaxes(-1, -2)
-    scores *= np.asarray(scale, q.dtype)
-    if causal:
-        scores[..., np.tri(*scores.shape[-2:]) == 0] = -np.inf
-    if mask is not None and mask.dtype == bool:
-        np.copyto(scores, -np.inf, where=~mask)
-    elif mask is not None:
-        scores = scores + mask
-    p, _ = softmax(scores, dim=-1)
-
-    def gradients(g: Array) -> tuple[Array | None, ...]:
-        raw = g @ v.swapaxes(-1, -2)
-        raw = p * (raw - (raw * p).sum(-1, keepdims=True))
-        of_mask = None if mask is None or mask.dtype == bool else raw
-        raw = raw * np.asarray(scale, q.dtype)
-        return raw @ k, raw.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g, of_mask
-
-    return p @ v, gradients
-
-
-def embedding(weight: Array, index: Array) -> Result:
-    """The rows of weight (num, d) at index, ints of any shape -> (*index.shape, d)."""
-
-    _check_range("embedding", "index", index, len(weight))
-
-    def of_weight(g: Array) -> Array:
-        total = np.zeros_like(weight)
-        np.add.at(total, index, g)
-        return total
-
-    return weight[index], (of_weight, None)
-
-
-def _seen(y: Array | None) -> Gradient:
-    """What of a gradient passes through the ReLU that made y, kept for all who ask; None: all."""
-    if y is None:
-        return lambda g: g
-    last: list[Array] = []
-
-    def seen(g: Array) -> Array:
-        if not last or last[0] is not g:
-            last[:] = g, g * (y > 0).reshape(g.shape)
-        return last[1]
-
-    return seen
-
-
-def _padded(x: Array, padding: Sequence[int], value: float = 0) -> Array:
-    if not any(padding):
-        return x
-    return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)), constant_values=value)
-
-
-def _taps(
-    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], out: Sequence[int]
-) -> list[tuple[Any, ...]]:
-    """For each weight of a kernel: the index of the inputs that it meets, one for each output."""
-    sides = [
-        [slice(k * d, k * d + s * (n - 1) + 1, s) for k in range(size)]
-        for size, s, d, n in zip(kernel, stride, dilation, out, strict=True)
+    sides = []
+    for n, m, k, s, p, d in zip(size, out, *window, strict=True):
+        side = []
+        for i in range(k):
+            start = i * d - p  # the input of output 0
+            first, end = max(0, -(start // s)), min(m, (n - 1 - start) // s + 1)
+            if first < end:
+                inputs = slice(start + first * s, start + (end - 1) * s + 1, s)
+                side.append((i, inputs, slice(first, end)))
+        sides.append(side)
+    return [
+        ((i, j), (slice(None), rows, columns), (slice(None), of_rows, of_columns))
+        for i, rows, of_rows in sides[0]
+        for j, columns, of_columns in sides[1]
     ]
-    return [(..., *tap) for tap in itertools.product(*sides)]
-
-
-def _uncrop(x: Array, padding: Sequence[int]) -> Array:
-    """The inside of a padded array."""
-    sides = (slice(p, n - p) for p, n in zip(padding, x.shape[2:], strict=True))
-    inside: tuple[Any, ...] = (..., *sides)
-    return x[inside]
 
 
 def conv(
@@ -206,137 +157,209 @@ def conv(
     weight: Array,
     bias: Array | None,
     *,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
     groups: int,
     relu: bool = False,
 ) -> Result:
     """x (N, C, *spatial), weight (O, C / groups, *kernel), bias (O,) -> (N, O, *out).
 
-    The inputs of each output are copied side by side, so that one matrix product a sample does the
-    work; depthwise weights meet one channel each, so shifted multiply-adds do it instead.
+    The inputs of each output are copied side by side, so that one matrix product does the work;
+    depthwise weights meet one channel each, so shifted multiply-adds do it instead.
     """
     b_shape = None if bias is None else bias.shape
     shape = shapes.conv("conv", x.shape, weight.shape, b_shape, stride, padding, dilation, groups)
-    taps = _taps(weight.shape[2:], stride, dilation, shape[2:])
-    padded = _padded(x, padding)
-    if weight.shape[1] == 1 and groups > 1:
-        y, of_padded, of_weight = _depthwise(padded, weight, shape, taps)
-    else:
-        y, of_padded, of_weight = _columns(padded, weight, shape, taps, groups)
-    if bias is not None:
-        y += bias.reshape(-1, *[1] * (y.ndim - 2))
-    if relu:
-        np.maximum(y, 0, out=y)
-    axes = (0, *range(2, y.ndim))
-    seen = _seen(y if relu else None)
-    return y, (
-        lambda g: _uncrop(of_padded(seen(g)), padding),
-        lambda g: of_weight(seen(g)),
-        lambda g: seen(g).sum(axes),
+    kernel: Pair = _pair(weight.shape[2:], 1)
+    window = kernel, _pair(stride, 1), _pair(padding, 0), _pair(dilation, 1)
+    image = _image(x)
+    y = memory.empty((len(x), *_pair(shape[2:], 1), shape[1]), x.dtype)
+    filters = weight.reshape(*weight.shape[:2], *kernel)
+    core = _depthwise if weight.shape[1] == 1 < groups else _columns
+    of_image, of_filters = core(image, filters, y, groups, window)
+    _finish(_rows(y), bias, relu)
+    arriving = _arriving(y, relu, _image)
+    return _planes(y, x.ndim), (
+        lambda g: _planes(of_image(arriving(g)), x.ndim),
+        lambda g: of_filters(arriving(g)).reshape(weight.shape),
+        lambda g: _sums(_rows(arriving(g))),
     )
 
 
 def _columns(
-    x: Array, weight: Array, shape: Sequence[int], taps: Sequence[Any], groups: int
-) -> tuple[Array, Gradient, Gradient]:
-    n, channels = x.shape[:2]
-    columns = np.empty((n, channels, len(taps), *shape[2:]), x.dtype)
-    for t, tap in enumerate(taps):
-        columns[:, :, t] = x[tap]
-    size = shapes.size(shape[2:])
-    columns = columns.reshape(n, groups, channels // groups * len(taps), size)
-    rows = weight.reshape(groups, shape[1] // groups, -1)
+    x: Array, filters: Array, y: Array, groups: int, window: Window
+) -> tuple[Gradient, Gradient]:
+    """Fill y; return the gradients of x and of the filters (O, C / groups, KH, KW)."""
+    (kernel, stride, padding, _), (n, *out, channels) = window, y.shape
+    each = x.shape[3] // groups
+    rows = n * out[0] * out[1]
+    plain = groups == 1 and kernel == stride == (1, 1) and padding == (0, 0)
+    columns = x if plain else _gather(x, out, groups, window)
+    columns = columns.reshape(groups, rows, kernel[0] * kernel[1] * each)
+    matrix = _contiguous(filters.transpose(0, 2, 3, 1))
+    matrix = matrix.reshape(groups, channels // groups, columns.shape[2])
+
+    def by_group(image: Array) -> Array:
+        return image.reshape(rows, groups, channels // groups).transpose(1, 0, 2)
+
+    np.matmul(columns, matrix.swapaxes(1, 2), out=by_group(y))
 
     def of_x(g: Array) -> Array:
-        spread = rows.swapaxes(1, 2) @ g.reshape(n, groups, rows.shape[1], size)
-        spread = spread.reshape(n, channels, len(taps), *shape[2:])
-        total = np.zeros_like(x)
-        for t, tap in enumerate(taps):
-            total[tap] += spread[:, :, t]
-        return total
+        spread = memory.empty(columns.shape, x.dtype)
+        np.matmul(by_group(g), matrix, out=spread)
+        if plain:
+            return spread.reshape(x.shape)
+        spread = spread.reshape(groups, n, *out, *kernel, each)
+        result = memory.empty(x.shape, x.dtype)
+        result.fill(0)
+        parts = result.reshape(*x.shape[:3], groups, each)
+        for (i, j), inputs, outputs in _taps(x.shape[1:3], tuple(out), window):
+            parts[inputs] += spread[:, :, :, :, i, j].transpose(1, 2, 3, 0, 4)[outputs]
+        return result
 
-    def of_weight(g: Array) -> Array:
-        each = g.reshape(n, groups, rows.shape[1], size) @ columns.swapaxes(2, 3)
-        return each.sum(0).reshape(weight.shape)
+    def of_filters(g: Array) -> Array:
+        result = by_group(g).swapaxes(1, 2) @ columns
+        return result.reshape(channels, *kernel, each).transpose(0, 3, 1, 2)
 
-    return (rows @ columns).reshape(shape), of_x, of_weight
+    return of_x, of_filters
+
+
+def _gather(x: Array, out: Any, groups: int, window: Window) -> Array:
+    """(groups, N, *out, *kernel, C / groups): all that each output meets."""
+    (n, height, width, channels), (kernel, stride, padding, dilation) = x.shape, window
+    if any(padding):
+        top, left = padding
+        padded = memory.empty((n, height + 2 * top, width + 2 * left, channels), x.dtype)
+        padded.fill(0)
+        padded[:, top : top + height, left : left + width] = x
+        x = padded
+    each = channels // groups
+    of_n, of_row, of_column, of_channel = x.strides
+    moves = [s * of for s, of in zip(stride + dilation, (of_row, of_column) * 2, strict=True)]
+    windows = as_strided(
+        x,
+        (groups, n, *out, *kernel, each),
+        (each * of_channel, of_n, *moves, of_channel),
+        writeable=False,
+    )
+    return _contiguous(windows)
 
 
 def _depthwise(
-    x: Array, weight: Array, shape: Sequence[int], taps: Sequence[Any]
-) -> tuple[Array, Gradient, Gradient]:
-    """With the batch last, so that the innermost loops are long however small the images are."""
-    last = np.ascontiguousarray(np.moveaxis(x, 0, -1))  # (C, *spatial, N)
-    split = (len(last), -1, *shape[2:], len(x))  # (C, outputs of a channel, *out, N)
-    rows = weight.reshape(len(last), -1, len(taps), *[1] * (len(split) - 2))
-    pairs = [(rows[:, :, t], (*tap, slice(None))) for t, tap in enumerate(taps)]
-
-    def batch_last(g: Array) -> Array:
-        return np.ascontiguousarray(np.moveaxis(g, 0, -1)).reshape(split)
+    x: Array, filters: Array, y: Array, groups: int, window: Window
+) -> tuple[Gradient, Gradient]:
+    """The same where each filter meets one channel."""
+    repeats = len(filters) // groups  # filters to a channel
+    if repeats > 1:
+        x = x.repeat(repeats, 3)
+    weight = _contiguous(filters[:, 0].transpose(1, 2, 0))
+    _shifted(x, weight, y, window)
 
     def of_x(g: Array) -> Array:
-        g = batch_last(g)
-        total = np.zeros_like(last)
-        for row, tap in pairs:
-            total[tap] += (row * g).sum(1)
-        return np.moveaxis(total, -1, 0)
+        result = memory.empty(x.shape, x.dtype)
+        _shifted_of_x(g, weight, result, window)
+        return result.reshape(*x.shape[:3], groups, repeats).sum(4) if repeats > 1 else result
 
-    def of_weight(g: Array) -> Array:
-        g = batch_last(g)
-        each = [(g * last[tap][:, None]).reshape(*g.shape[:2], -1).sum(-1) for _, tap in pairs]
-        return np.stack(each, -1).reshape(weight.shape)
+    def of_filters(g: Array) -> Array:
+        result = np.zeros(weight.shape, x.dtype)
+        _shifted_of_weight(g, x, result, window)
+        return result.transpose(2, 0, 1)[:, None]
 
-    y = np.zeros((*rows.shape[:2], *shape[2:], len(x)), x.dtype)
-    for row, tap in pairs:
-        y += row * last[tap][:, None]
-    y = np.moveaxis(y.reshape(*shape[1:], len(x)), -1, 0)
-    return np.ascontiguousarray(y), of_x, of_weight
+    return of_x, of_filters
+
+
+def _shifted(x: Array, weight: Array, y: Array, window: Window) -> None:
+    """x (N, H, W, C), weight (KH, KW, C) -> y (N, OH, OW, C), each channel by itself."""
+    weight = weight[:, :, None].repeat(y.shape[2], 2)
+    y.fill(0)
+    for place, inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
+        some = x[inputs]
+        part = memory.empty(some.shape, y.dtype)
+        y[outputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
+
+
+def _shifted_of_x(g: Array, weight: Array, result: Array, window: Window) -> None:
+    weight = weight[:, :, None].repeat(g.shape[2], 2)
+    result.fill(0)
+    for place, inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
+        some = g[outputs]
+        part = memory.empty(some.shape, g.dtype)
+        result[inputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
+
+
+def _shifted_of_weight(g: Array, x: Array, result: Array, window: Window) -> None:
+    """result: zeros to begin with."""
+    for place, inputs, outputs in _taps(x.shape[1:3], g.shape[1:3], window):
+        some = g[outputs]
+        part = memory.empty(some.shape, g.dtype)
+        result[place] = _sums(_rows(np.multiply(some, x[inputs], out=part)))
+
+
+# Pooling.
 
 
 def max_pool(
-    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+    x: Array, *, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Result:
     """x (N, C, *spatial) -> (N, C, *out). Of equal maxima the first gets the gradient."""
     shape = shapes.pool("max_pool", x.shape, kernel, stride, padding)
-    taps = _taps(kernel, stride, [1] * len(kernel), shape[2:])
-    padded = _padded(x, padding, -np.inf)
-    y = padded[taps[0]].copy()
-    for tap in taps[1:]:
-        np.maximum(y, padded[tap], out=y)
+    window = _pair(kernel, 1), _pair(stride, 1), _pair(padding, 0), (1, 1)
+    image = _image(x)
+    y = memory.empty((len(x), *_pair(shape[2:], 1), shape[1]), x.dtype)
+    which = memory.empty(y.shape, np.uint8 if shapes.size(kernel) < 256 else np.int64)
+    _max_pool(image, y, which, window)
 
     def of_x(g: Array) -> Array:
-        total = np.zeros_like(padded)
-        for tap in taps:
-            hit = padded[tap] == y
-            total[tap] += g * hit
-            g = g * ~hit
-        return _uncrop(total, padding)
+        result = memory.empty(image.shape, x.dtype)
+        _max_pool_of_x(_image(g), which, result, window)
+        return _planes(result, x.ndim)
 
-    return y, (of_x,)
+    return _planes(y, x.ndim), (of_x,)
+
+
+def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
+    """y: the maxima; which: the place in the kernel that each came from."""
+    y.fill(-np.inf)
+    which.fill(0)
+    for (i, j), inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
+        some, best, place = x[inputs], y[outputs], which[outputs]
+        number = which.dtype.type(i * window[0][1] + j)
+        np.maximum(place, (some > best) * number, out=place)  # of places that rose, the last
+        np.maximum(best, some, out=best)
+
+
+def _max_pool_of_x(g: Array, which: Array, result: Array, window: Window) -> None:
+    result.fill(0)
+    for (i, j), inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
+        result[inputs] += g[outputs] * (which[outputs] == i * window[0][1] + j)
 
 
 def avg_pool(
-    x: Array, *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+    x: Array, *, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Result:
     """x (N, C, *spatial) -> (N, C, *out); zeros of the padding count, as they do in PyTorch."""
     shape = shapes.pool("avg_pool", x.shape, kernel, stride, padding)
-    taps = _taps(kernel, stride, [1] * len(kernel), shape[2:])
-    padded = _padded(x, padding)
-    y = np.zeros(shape, x.dtype)
-    for tap in taps:
-        y += padded[tap]
-    y /= len(taps)
+    window = _pair(kernel, 1), _pair(stride, 1), _pair(padding, 0), (1, 1)
+    image = _image(x)
+    share = x.dtype.type(1 / shapes.size(kernel))
+    y = memory.empty((len(x), *_pair(shape[2:], 1), shape[1]), x.dtype)
+    y.fill(0)
+    for _, inputs, outputs in _taps(image.shape[1:3], y.shape[1:3], window):
+        y[outputs] += image[inputs]
+    y *= share
 
     def of_x(g: Array) -> Array:
-        g = g / len(taps)
-        total = np.zeros_like(padded)
-        for tap in taps:
-            total[tap] += g
-        return _uncrop(total, padding)
+        g = _image(g) * share
+        result = memory.empty(image.shape, x.dtype)
+        result.fill(0)
+        for _, inputs, outputs in _taps(image.shape[1:3], g.shape[1:3], window):
+            result[inputs] += g[outputs]
+        return _planes(result, x.ndim)
 
-    return y, (of_x,)
+    return _planes(y, x.ndim), (of_x,)
+
+
+# Normalisation.
 
 
 def batch_norm(
@@ -358,40 +381,309 @@ def batch_norm(
     statistics by `momentum`, in place, with the unbiased variance as in PyTorch, and adds one to
     count; without a momentum they are the mean over all batches. (Ioffe and Szegedy, 2015.)
     """
-    flat = x.reshape(*x.shape[:2], shapes.size(x.shape[2:]))
-    n = flat.shape[0] * flat.shape[2]
+    order = _contiguous if x.ndim == 2 else _image
+    image = order(x)
+    rows = _rows(image)
+    n = len(rows)
     over_batch = training or running_mean is None or running_var is None
-    mean: Any = flat.sum((0, 2)) / n if over_batch else running_mean
-    normal = flat - mean[:, None]
-    var: Any = np.einsum("ncl,ncl->c", normal, normal) / n if over_batch else running_var
+    mean: Any = running_mean
+    var: Any = running_var
+    if over_batch:
+        mean, var = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
+        _moments(rows, mean, var)
     if training:
         if count is not None:
             count += 1
             momentum = 1 / int(count) if momentum is None else momentum
         if running_mean is not None and running_var is not None:
             running_mean += momentum * (mean - running_mean)
-            running_var += momentum * (var * n / (n - 1) - running_var)
-    inverse = 1 / np.sqrt(var + np.asarray(eps, x.dtype))
-    normal *= inverse[:, None]
-    y = normal.copy() if weight is None else normal * weight[:, None]
-    if bias is not None:
-        y += bias[:, None]
-    if relu:
-        np.maximum(y, 0, out=y)
-    seen = _seen(y if relu else None)
+            running_var += momentum * (var * (n / (n - 1)) - running_var)
+    inverse = 1 / np.sqrt(var + x.dtype.type(eps))
     gain = inverse if weight is None else weight * inverse
+    offset = -mean * gain if bias is None else bias - mean * gain
+    y = memory.empty(image.shape, x.dtype)
+    _scale(rows, gain, _rows(y))
+    _finish(_rows(y), offset, relu)
+    arriving = _arriving(y, relu, order)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
-        g = seen(g.reshape(flat.shape))
-        of_bias = g.sum((0, 2))
-        of_weight = np.einsum("ncl,ncl->c", g, normal)
+        g = _rows(arriving(g))
+        of_bias, of_weight = np.empty_like(gain), np.empty_like(gain)
+        _products(g, rows, mean, of_bias, of_weight)
+        of_weight *= inverse
+        of_x = memory.empty(image.shape, x.dtype)
         if over_batch:  # the batch's mean and variance move with x
-            of_x = normal * (-of_weight / n)[:, None]
-            of_x += g
-            of_x -= (of_bias / n)[:, None]
-            of_x *= gain[:, None]
+            slope = -gain * inverse * of_weight / n
+            _combine(g, gain, rows, slope, -slope * mean - gain * of_bias / n, _rows(of_x))
         else:
-            of_x = g * gain[:, None]
-        return of_x.reshape(x.shape), of_weight, of_bias, None, None, None
+            _scale(g, gain, _rows(of_x))
+        of_x = of_x if x.ndim == 2 else _planes(of_x, x.ndim)
+        return of_x, of_weight, of_bias, None, None, None
 
-    return y.reshape(x.shape), gradients
+    return y if x.ndim == 2 else _planes(y, x.ndim), gradients
+
+
+def _moments(rows: Array, mean: Array, var: Array) -> None:
+    """The mean and the variance of each column."""
+    mean[:] = _sums(rows) / len(rows)
+    centred = memory.empty(rows.shape, rows.dtype)
+    _shift(rows, -mean, centred)
+    var[:] = _sums(np.multiply(centred, centred, out=centred)) / len(rows)
+
+
+def _products(g: Array, rows: Array, mean: Array, sums: Array, products: Array) -> None:
+    """Of each column: the sum of g, and that of g * (rows - mean)."""
+    sums[:] = _sums(g)
+    centred = memory.empty(rows.shape, rows.dtype)
+    _shift(rows, -mean, centred)
+    products[:] = _sums(np.multiply(centred, g, out=centred))
+
+
+def _combine(a: Array, of_a: Array, b: Array, of_b: Array, more: Array, out: Array) -> None:
+    """out = a * of_a + b * of_b + more: matrices times rows, plus a row."""
+    _scale(a, of_a, out)
+    other = memory.empty(b.shape, b.dtype)
+    _scale(b, of_b, other)
+    out += other
+    _shift(out, more, out)
+
+
+def layer_norm(
+    x: Array, weight: Array | None, bias: Array | None, *, dims: int, eps: float
+) -> Result:
+    """x normalised over its last `dims` dimensions, then scaled and shifted (Ba et al., 2016)."""
+    shape = x.shape[x.ndim - dims :]
+    rows = _contiguous(x).reshape(shapes.size(x.shape[: x.ndim - dims]), shapes.size(shape))
+    normal = memory.empty(rows.shape, x.dtype)
+    inverse = np.empty((len(rows), 1), x.dtype)
+    _normal(rows, x.dtype.type(eps), normal, inverse)
+    y = memory.empty(rows.shape, x.dtype)
+    if weight is None:
+        np.copyto(y, normal)
+    else:
+        _scale(normal, weight.reshape(-1), y)
+    if bias is not None:
+        _shift(y, bias.reshape(-1), y)
+
+    def of_x(g: Array) -> Array:
+        g = _contiguous(g).reshape(rows.shape)
+        if weight is not None:
+            weighted = memory.empty(g.shape, x.dtype)
+            _scale(g, weight.reshape(-1), weighted)
+            g = weighted
+        result = memory.empty(rows.shape, x.dtype)
+        _normal_of_x(g, normal, inverse, result)
+        return result.reshape(x.shape)
+
+    def of_weight(g: Array) -> Array:
+        g = _contiguous(g).reshape(rows.shape)
+        product = np.multiply(g, normal, out=memory.empty(g.shape, x.dtype))
+        return _sums(product).reshape(shape)
+
+    def of_bias(g: Array) -> Array:
+        return _sums(_contiguous(g).reshape(rows.shape)).reshape(shape)
+
+    return y.reshape(x.shape), (of_x, of_weight, of_bias)
+
+
+def _means(rows: Array) -> Array:
+    """The mean of each row, as a column."""
+    return rows @ np.full((rows.shape[1], 1), 1 / rows.shape[1], rows.dtype)
+
+
+def _normal(rows: Array, eps: Any, normal: Array, inverse: Array) -> None:
+    """Each row with mean 0 and variance 1; inverse: 1 / the deviations."""
+    np.subtract(rows, _means(rows), out=normal)
+    square = np.multiply(normal, normal, out=memory.empty(rows.shape, rows.dtype))
+    np.divide(1, np.sqrt(_means(square) + eps), out=inverse)
+    normal *= inverse
+
+
+def _normal_of_x(g: Array, normal: Array, inverse: Array, result: Array) -> None:
+    np.multiply(g, normal, out=result)
+    np.multiply(normal, _means(result), out=result)
+    np.subtract(g, result, out=result)
+    result -= _means(g)
+    result *= inverse
+
+
+# Probabilities.
+
+
+def _last(a: Array, dim: int) -> Array:
+    """A matrix with that dimension in its rows."""
+    return _rows(np.moveaxis(a, dim, -1)) if a.ndim else a.reshape(1, 1)
+
+
+def _back(rows: Array, like: Array, dim: int) -> Array:
+    """The way back."""
+    if not like.ndim:
+        return rows.reshape(())
+    moved = (*like.shape[:dim], *like.shape[dim + 1 :], like.shape[dim])
+    return np.moveaxis(rows.reshape(moved), -1, dim)
+
+
+def softmax(x: Array, *, dim: int) -> Result:
+    rows = _last(x, dim)
+    y = memory.empty(rows.shape, x.dtype)
+    _softmax(rows, y)
+
+    def of_x(g: Array) -> Array:
+        result = memory.empty(y.shape, x.dtype)
+        _softmax_of_x(_last(g, dim), y, result)
+        return _back(result, x, dim)
+
+    return _back(y, x, dim), (of_x,)
+
+
+def _row_sums(rows: Array) -> Array:
+    return rows @ np.ones((rows.shape[1], 1), rows.dtype)
+
+
+def _softmax(rows: Array, y: Array) -> None:
+    """The two may be the same array."""
+    np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)  # exp cannot overflow
+    np.exp(y, out=y)
+    y /= _row_sums(y)
+
+
+def _softmax_of_x(g: Array, y: Array, result: Array) -> None:
+    np.multiply(g, y, out=result)
+    np.subtract(g, _row_sums(result), out=result)
+    result *= y
+
+
+def log_softmax(x: Array, *, dim: int) -> Result:
+    rows = _last(x, dim)
+    y = memory.empty(rows.shape, x.dtype)
+    np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)
+    y -= np.log(_row_sums(np.exp(y, out=memory.empty(rows.shape, x.dtype))))
+
+    def of_x(g: Array) -> Array:
+        g = _last(g, dim)
+        p = np.exp(y, out=memory.empty(y.shape, x.dtype))
+        p *= _row_sums(g)
+        return _back(np.subtract(g, p, out=p), x, dim)
+
+    return _back(y, x, dim), (of_x,)
+
+
+def cross_entropy(
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Result:
+    """-log softmax(x)[target] of each row: x (N, C), target (N,) ints -> a number, or (N,).
+
+    weight (C,) counts the classes; rows of the class ignore_index count nothing; label_smoothing
+    spreads that part of each row's probability evenly (Szegedy et al., 2016). reduction "mean"
+    divides the "sum" by the weights of the rows' classes; "none" leaves the rows apart.
+    Raises ValueError for a class that x does not have.
+    """
+    x = _contiguous(x)
+    counted = target != ignore_index
+    labels = np.where(counted, target, 0)
+    _check_range("cross_entropy", "class", labels, x.shape[1])
+    rows = np.arange(len(x))
+    share = counted.astype(x.dtype)  # of each row in the mean
+    if weight is not None:
+        share *= weight[labels]
+    highest = x.max(1, keepdims=True, initial=-np.inf)
+    p = np.subtract(x, highest, out=memory.empty(x.shape, x.dtype))
+    np.exp(p, out=p)
+    sums = _row_sums(p)
+    log_sums = (highest + np.log(sums))[:, 0]
+    sharp = share * x.dtype.type(1 - label_smoothing)  # of each row on its class
+    y = sharp * (log_sums - x[rows, labels])
+    even = np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)  # on every class
+    if weight is not None:
+        even *= weight
+    if label_smoothing:
+        y += counted * (even.sum() * log_sums - x @ even)
+    total = share.sum() if reduction == "mean" else x.dtype.type(1)
+    if reduction != "none":
+        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
+            y = np.asarray(y.sum() / total)
+
+    def of_x(g: Array) -> Array:
+        scale = g / total
+        result = memory.empty(x.shape, x.dtype)
+        np.multiply(p, ((sharp + counted * even.sum()) * scale)[:, None] / sums, out=result)
+        result[rows, labels] -= sharp * scale
+        if label_smoothing:
+            result -= (counted * scale)[:, None] * even
+        return result
+
+    return y, (of_x, None, None)
+
+
+def _check_range(operation: str, what: str, numbers: Array, end: int) -> None:
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
+        outside = numbers[(numbers < 0) | (numbers >= end)][0]
+        raise ValueError(f"{operation}: {what} {outside} is not one of 0 to {end - 1}.")
+
+
+# For sequences.
+
+
+def attention(
+    q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, causal: bool
+) -> Result:
+    """softmax(q kT scale) v: q (..., L, d), k (..., S, d), v (..., S, dv) -> (..., L, dv).
+
+    mask, broadcastable to (..., L, S): bools, True where a query may attend, or floats to add.
+    causal: a query attends to no later key. A query that may attend to nothing gets zeros, as in
+    PyTorch. (Vaswani et al., 2017.)
+    """
+    factor = q.dtype.type(scale)
+    shape = (*np.broadcast_shapes(q.shape[:-2], k.shape[:-2]), q.shape[-2], k.shape[-2])
+    p = np.matmul(q, k.swapaxes(-1, -2), out=memory.empty(shape, q.dtype))
+    p *= factor
+    if causal:
+        p += np.triu(np.full(shape[-2:], -np.inf, q.dtype), 1)
+    if mask is not None:
+        added = np.where(mask, 0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
+        p = p + added
+        shape = p.shape
+        lost = p.max(-1, keepdims=True, initial=-np.inf) == -np.inf
+        np.copyto(p, 0, where=lost)
+    rows = _rows(p)
+    _softmax(rows, rows)
+    if mask is not None:
+        np.copyto(p, 0, where=lost)
+
+    def gradients(g: Array) -> tuple[Array | None, ...]:
+        spread = _rows(g @ v.swapaxes(-1, -2))
+        of_rows = memory.empty(rows.shape, q.dtype)
+        _softmax_of_x(spread, rows, of_rows)
+        of_scores = of_rows.reshape(shape)
+        of_mask = of_scores.copy()
+        of_scores *= factor
+        return of_scores @ k, of_scores.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g, of_mask
+
+    return p @ v, gradients
+
+
+def embedding(weight: Array, index: Array) -> Result:
+    """The rows of weight (num, d) at index, ints of any shape -> (*index.shape, d).
+
+    Raises ValueError for an index that weight does not have.
+    """
+    _check_range("embedding", "index", index, len(weight))
+    y = memory.empty((*index.shape, weight.shape[1]), weight.dtype)
+    np.take(weight, index, 0, out=y, mode="clip")  # any other mode copies once more
+
+    def of_weight(g: Array) -> Array:
+        result = np.zeros(weight.shape, weight.dtype)
+        order = index.reshape(-1).argsort(kind="stable")
+        found = index.reshape(-1)[order]
+        starts = np.flatnonzero(np.diff(found, prepend=-1))
+        if len(starts):
+            result[found[starts]] = np.add.reduceat(_rows(g)[order], starts, 0)
+        return result
+
+    return y, (of_weight, None)
