@@ -54,7 +54,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
     """Samples of one kind as one batch.
 
     Tensors, arrays and numbers become a Tensor (N, ...), Python's floats one of float64; tuples
-    and lists become a list of batches, named tuples and dicts one of their kind; text stays a list.
+    and lists become a list of batches, named tuples and dicts one of their kind; text stays text.
     Raises ValueError for samples of different shapes, TypeError for other things.
     """
     first = samples[0]
@@ -68,7 +68,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
                 )
         return Tensor(np.stack(arrays))
     if isinstance(first, (str, bytes)):
-        return list(samples)
+        return samples
     if isinstance(first, Mapping):
         for s in samples:
             if s.keys() != first.keys():
