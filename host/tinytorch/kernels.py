@@ -359,9 +359,6 @@ def avg_pool(
     return _planes(y, x.ndim), (of_x,)
 
 
-# Normalisation.
-
-
 def batch_norm(
     x: Array,
     weight: Array | None,
@@ -668,9 +665,10 @@ def attention(
     return p @ v, gradients
 
 
-def embedding(weight: Array, index: Array) -> Result:
+def embedding(weight: Array, index: Array, *, padding_idx: int | None = None) -> Result:
     """The rows of weight (num, d) at index, ints of any shape -> (*index.shape, d).
 
+    padding_idx: the row that gets no gradient.
     Raises ValueError for an index that weight does not have.
     """
     _check_range("embedding", "index", index, len(weight))
@@ -684,6 +682,8 @@ def embedding(weight: Array, index: Array) -> Result:
         starts = np.flatnonzero(np.diff(found, prepend=-1))
         if len(starts):
             result[found[starts]] = np.add.reduceat(_rows(g)[order], starts, 0)
+        if padding_idx is not None:
+            result[padding_idx] = 0
         return result
 
     return y, (of_weight, None)
