@@ -1,116 +1,411 @@
-"""Optimizers, with PyTorch's update rules."""
+"""Optimizers, with PyTorch's names, defaults and update rules.
+
+Each is a class that holds the options and a function on flat arrays (tinytorch.optim.flat). Where
+numba is installed, the function of the same name and arguments in tinytorch.jit does the work.
+"""
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from tinytorch import fast, memory
 from tinytorch.autograd import Tensor
 from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
+from tinytorch.optim.flat import Flat
+
+BLOCK = 1 << 14  # elements that numpy takes at a time, so that all it works on stays in the cache
+SMALL = 1 << 10  # elements of a flat array; below, numba is not worth its import
+
+Test = Callable[[Any], bool]
+
+
+def _is(x: Any, low: float, high: float = math.inf) -> bool:
+    return bool(isinstance(x, (int, float, np.number)) and low <= x < high)
+
+
+_ABOVE_0 = "a number above 0", lambda x: _is(x, 0) and x != 0
+_FROM_0 = "a number of 0 or above", lambda x: _is(x, 0)
+_TO_1 = "a number from 0 to 1", lambda x: _is(x, 0) and x <= 1
+_BETAS = (
+    "two numbers from 0 up to below 1",
+    lambda b: np.shape(b) == (2,) and _is(min(b), 0, 1) and _is(max(b), 0, 1),
+)
 
 
 class Optimizer:
-    """lr: the learning rate, read at each step. state: for each parameter its arrays by name."""
+    """Moves parameters along their gradients.
 
-    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self.params = list(params)
-        if not self.params:
-            raise ValueError(f"{type(self).__name__}: there are no parameters to optimize.")
-        if not all(p.is_leaf for p in self.params):
-            raise ValueError(
-                f"{type(self).__name__}: a tensor that was computed cannot be optimized: give the "
-                "parameters that it was computed from, in a list."
-            )
-        if lr < 0:
-            raise ValueError(f"{type(self).__name__}: lr={lr} is negative.")
-        self.lr = lr
-        self.state: list[dict[str, Array]] = [{} for _ in self.params]
+    params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} whose options
+    stand for those in `defaults`. param_groups: such dicts, complete; a step reads its options
+    there. state: for each parameter that was stepped, its age ("step") and its moments.
 
-    def zero_grad(self) -> None:
-        for p in self.params:
-            p.grad = None
+    The parameters' data moves into flat arrays. It may be replaced at any time, also by another
+    optimizer of the same parameters: what they hold when a step begins is what is stepped.
+    Raises ValueError or TypeError for what cannot be optimized and for options out of range.
+    """
 
-    def step(self) -> None:
-        """Move each parameter that has a gradient."""
-        for p, state in zip(self.params, self.state, strict=True):
-            if p.grad is not None:
-                self._update(p.data, p.grad.data, state)
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        kind = type(self).__name__
+        if isinstance(params, (Tensor, dict)):
+            raise TypeError(f"{kind}: give the parameters, or groups of them, in a list.")
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{kind}: there are no parameters to optimize.")
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self._flats: list[list[Flat]] = []  # for each group, one for each type of numbers
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """More parameters, as {"params": [...], "lr": ...}."""
+        kind = type(self).__name__
+        given = param_group["params"]
+        entries = [given] if isinstance(given, Tensor) else list(given)
+        group = {**self.defaults, **param_group}
+        group["params"] = [e[1] if isinstance(e, tuple) else e for e in entries]
+        if entries and all(isinstance(e, tuple) for e in entries):
+            group["param_names"] = [name for name, _ in entries]
+        for p in group["params"]:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{kind}: a {type(p).__name__} cannot be optimized, only a Tensor.")
+            if not p.is_leaf:
+                raise ValueError(
+                    f"{kind}: a tensor that was computed cannot be optimized: give the "
+                    "parameters that it was computed from, in a list."
+                )
+        everything = [p for g in [*self.param_groups, group] for p in g["params"]]
+        if len(set(everything)) < len(everything):
+            raise ValueError(f"{kind}: a parameter is given twice; a step would move it twice.")
+        for name, (words, test) in self._ranges.items():
+            if name in group and not test(group[name]):
+                raise ValueError(f"{kind}: {name}={group[name]!r} is not {words}.")
+        self.param_groups.append(group)
+        self._flats.append(self._flatten(group))
+
+    def _flatten(self, group: dict[str, Any]) -> list[Flat]:
+        types: dict[np.dtype, list[Tensor]] = {}
+        for p in group["params"]:
+            types.setdefault(p.dtype, []).append(p)
+        return [Flat(params, self.state) for params in types.values()]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad.zero_()
+
+    def step(self, closure: "Callable[[], Any] | None" = None) -> Any:
+        """Move each parameter that has a gradient.
+
+        closure: computes the gradients before that; what it returns is returned.
+        """
+        result = None if closure is None else closure()
+        for i, group in enumerate(self.param_groups):
+            if not all(flat.at_home() for flat in self._flats[i]):
+                self._flats[i] = self._flatten(group)
+            names = self._moments(group)
+            for flat in self._flats[i]:
+                update = _compiled(self._update, flat.data)
+                for span in flat.spans(names):
+                    g = span.gradient()
+                    span.ages[...] += 1
+                    options = self._options(group, int(span.ages[0]))
+                    update(
+                        span.data, -g if group["maximize"] else g, *span.moments,
+                        *map(float, options),
+                    )  # fmt: skip
+        return result
+
+    # What each kind says of itself.
+
+    _ranges: dict[str, tuple[str, Test]] = {"lr": _ABOVE_0}  # what an option has to be
+    _update: Callable[..., None]  # of parameters, gradients, moments and options; all arrays flat
+
+    def _moments(self, group: dict[str, Any]) -> "tuple[str | None, ...]":
+        """The moments' names, in the update's order; None for one that the options do without."""
+        return ()
+
+    def _options(self, group: dict[str, Any], age: int) -> tuple[float, ...]:
+        """The update's options. age: 1 in the first step of a parameter."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next steps depend on: kind, lr, and copies of the arrays."""
-        state = [{name: array.copy() for name, array in s.items()} for s in self.state]
-        return {"kind": type(self).__name__, "lr": self.lr, "state": state}
+        """What the next steps depend on, with copies of the tensors.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError for a state of another kind, or of another number of parameters."""
-        if state["kind"] != type(self).__name__:
+        As PyTorch's, where parameters are known by their places: {"state": {place: {name: tensor}},
+        "param_groups": [...]}; and "kind", the name of the class.
+        """
+        places = {p: i for i, p in enumerate(self._params())}
+        state = {places[p]: _copies(entries) for p, entries in self.state.items()}
+        groups = [{**g, "params": [places[p] for p in g["params"]]} for g in self.param_groups]
+        return {"kind": type(self).__name__, "state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the optimizer was that gave this state. The tensors are copied.
+
+        Raises ValueError, before anything is changed, for a state of another kind, or of
+        parameters that differ in number, name or shape.
+        """
+        kind, groups = type(self).__name__, state_dict["param_groups"]
+        other = state_dict.get("kind", kind)
+        if other != kind:
+            raise ValueError(f"load_state_dict: the state is of {other}, not of {kind}.")
+        theirs, own = (_counts(g) for g in (groups, self.param_groups))
+        if theirs != own:
             raise ValueError(
-                f"load_state_dict: the state is of {state['kind']}, not of {type(self).__name__}."
+                f"load_state_dict: the state is of {theirs} parameters, the optimizer has {own}."
             )
-        if len(state["state"]) != len(self.params):
+        params = dict(enumerate(self._params()))
+        unknown = state_dict["state"].keys() - params.keys()
+        if unknown:
             raise ValueError(
-                f"load_state_dict: the state is of {len(state['state'])} parameters, the optimizer "
-                f"has {len(self.params)}."
+                f"load_state_dict: the state is of parameter {min(unknown)}, and there are "
+                f"{len(params)}."
             )
-        self.lr = state["lr"]
-        self.state = [{name: a.copy() for name, a in s.items()} for s in state["state"]]
+        state = {params[i]: _copies(entries) for i, entries in state_dict["state"].items()}
+        for group, new in zip(self.param_groups, groups, strict=True):
+            names = [name for name in self._moments({**group, **new}) if name is not None]
+            for i, p in zip(new["params"], group["params"], strict=True):
+                for name in names if p in state else ():
+                    shape = getattr(state[p].get(name), "shape", None)
+                    if shape != p.shape:
+                        raise ValueError(
+                            f"load_state_dict: parameter {i} has shape {p.shape}, its {name} in "
+                            f"the state {'is missing' if shape is None else f'has {shape}'}."
+                        )
+            named = zip(group.get("param_names", ()), new.get("param_names", ()), strict=False)
+            for mine, other in named:  # none, where only one of them knows names
+                if mine != other:
+                    raise ValueError(
+                        f"load_state_dict: the state is of {other} where the optimizer has {mine}."
+                    )
+        for group, new in zip(self.param_groups, groups, strict=True):
+            options = {n: tuple(v) if n == "betas" else v for n, v in new.items() if n != "params"}
+            group.update(options)
+        self.state = defaultdict(dict, state)
+        self._flats = [self._flatten(group) for group in self.param_groups]
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+
+def _copies(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What a state holds of a parameter, with tensors that are nobody else's."""
+    return {
+        name: Tensor(np.array(value.data)) if isinstance(value, Tensor) else value
+        for name, value in entries.items()
+    }
+
+
+def _counts(groups: list[dict[str, Any]]) -> str:
+    return " + ".join(str(len(g["params"])) for g in groups)
+
+
+def _compiled(update: Callable[..., None], flat: Array) -> Callable[..., None]:
+    """The compiled twin of an update, where there is one and the flat array is worth it."""
+    worth = flat.dtype == np.float32 and len(flat) >= SMALL
+    kernels = fast.kernels() if worth else None
+    return getattr(kernels, update.__name__) if kernels else update
+
+
+def _blocks(*arrays: Array) -> Iterator[list[Array]]:
+    """The arrays of a step block by block, and two more to write on. Nothing else is allocated."""
+    size = min(BLOCK, len(arrays[0]))
+    scratch = [memory.empty((size,), arrays[0].dtype) for _ in range(2)]
+    for i in range(0, len(arrays[0]), BLOCK):
+        block = [a[i : i + BLOCK] for a in arrays]
+        yield [*block, *(s[: len(block[0])] for s in scratch)]
+
+
+def sgd(
+    p: Array, g: Array, velocity: Array, lr: float, momentum: float, dampening: float,
+    weight_decay: float, nesterov: float, first: float,
+) -> None:  # fmt: skip
+    for p, g, velocity, t, decayed in _blocks(p, g, velocity):  # noqa: B020
+        if weight_decay:
+            np.multiply(p, weight_decay, out=decayed)
+            g = np.add(g, decayed, out=decayed)
+        if momentum:
+            if first:
+                velocity[...] = g
+            else:
+                velocity *= momentum
+                np.multiply(g, 1 - dampening, out=t)
+                velocity += t
+            if nesterov:
+                np.multiply(velocity, momentum, out=t)
+                g = np.add(g, t, out=t)
+            else:
+                g = velocity
+        np.multiply(g, lr, out=t)
+        p -= t
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent. (Sutskever et al., 2013, for the momentum; as in PyTorch.)"""
+    """Stochastic gradient descent with momentum (Sutskever et al., 2013, in PyTorch's form).
+
+    maximize: go up instead of down.
+    """
+
+    _ranges = {**Optimizer._ranges, "momentum": _FROM_0, "weight_decay": _FROM_0}
+    _update = staticmethod(sgd)
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.0,
-        dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False,
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0,
+        dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, *,
+        maximize: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(params, lr)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("SGD: nesterov needs a momentum and no dampening.")
-        self.momentum = momentum
-        self.dampening = dampening
-        self.weight_decay = weight_decay
-        self.nesterov = nesterov
+        defaults = {
+            "lr": lr, "momentum": momentum, "dampening": dampening,
+            "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        if self.momentum:
-            if "momentum" in state:
-                velocity = state["momentum"]
-                velocity *= self.momentum
-                velocity += (1 - self.dampening) * g
-            else:
-                velocity = state["momentum"] = g.copy()
-            g = g + self.momentum * velocity if self.nesterov else velocity
-        p -= self.lr * g
+    def _moments(self, group: dict[str, Any]) -> "tuple[str | None, ...]":
+        return ("momentum_buffer" if group["momentum"] else None,)
+
+    def _options(self, group: dict[str, Any], age: int) -> tuple[float, ...]:
+        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+        return (*(group[name] for name in names), age == 1)
+
+
+def adam(
+    p: Array, g: Array, m: Array, v: Array, lr: float, beta1: float, beta2: float, eps: float,
+    weight_decay: float, decoupled: float, bias1: float, bias2: float,
+) -> None:  # fmt: skip
+    # rate * m / (sqrt(v) + eps * root) is lr * (m / bias1) / (sqrt(v / bias2) + eps)
+    root = math.sqrt(bias2)
+    rate = lr * root / bias1
+    for p, g, m, v, t, decayed in _blocks(p, g, m, v):  # noqa: B020
+        if weight_decay and decoupled:
+            p *= 1 - lr * weight_decay
+        elif weight_decay:
+            np.multiply(p, weight_decay, out=decayed)
+            g = np.add(g, decayed, out=decayed)
+        np.subtract(g, m, out=t)
+        t *= 1 - beta1
+        m += t
+        np.multiply(g, g, out=t)
+        t *= 1 - beta2
+        v *= beta2
+        v += t
+        np.sqrt(v, out=t)
+        t += eps * root
+        np.divide(m, t, out=t)
+        t *= rate
+        p -= t
 
 
 class Adam(Optimizer):
     """Kingma and Ba, 2015; the weight decay is part of the gradient, as in PyTorch."""
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
-    ) -> None:  # fmt: skip
-        super().__init__(params, lr)
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
+    _ranges = {**Optimizer._ranges, "betas": _BETAS, "eps": _FROM_0, "weight_decay": _FROM_0}
+    _update = staticmethod(adam)
+    _decoupled = False
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        if not state:
-            state.update(step=np.zeros(()), mean=np.zeros_like(p), square=np.zeros_like(p))
-        state["step"] += 1
-        step, mean, square = int(state["step"]), state["mean"], state["square"]
-        mean += (1 - self.betas[0]) * (g - mean)
-        square *= self.betas[1]
-        square += (1 - self.betas[1]) * (g * g)
-        root = np.sqrt(square) / math.sqrt(1 - self.betas[1] ** step) + self.eps
-        p -= self.lr / (1 - self.betas[0] ** step) * mean / root
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0.0, *, maximize: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
+            "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return "exp_avg", "exp_avg_sq"
+
+    def _options(self, group: dict[str, Any], age: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return (
+            group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled,
+            1 - beta1**age, 1 - beta2**age,
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with a weight decay of its own, beside the gradient (Loshchilov and Hutter, 2019)."""
+
+    _decoupled = True
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 1e-2, *, maximize: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+
+
+def rmsprop(
+    p: Array, g: Array, v: Array, mean: Array, velocity: Array, lr: float, alpha: float,
+    eps: float, weight_decay: float, momentum: float, centered: float,
+) -> None:  # fmt: skip
+    for p, g, v, mean, velocity, t, decayed in _blocks(p, g, v, mean, velocity):  # noqa: B020
+        if weight_decay:
+            np.multiply(p, weight_decay, out=decayed)
+            g = np.add(g, decayed, out=decayed)
+        np.multiply(g, g, out=t)
+        t *= 1 - alpha
+        v *= alpha
+        v += t
+        if centered:
+            np.subtract(g, mean, out=t)
+            t *= 1 - alpha
+            mean += t
+            np.multiply(mean, mean, out=t)
+            np.subtract(v, t, out=t)
+            np.maximum(t, 0, out=t)  # rounding may have left a little less
+            np.sqrt(t, out=t)
+        else:
+            np.sqrt(v, out=t)
+        t += eps
+        np.divide(g, t, out=t)
+        if momentum:
+            velocity *= momentum
+            velocity += t
+            np.multiply(velocity, lr, out=t)
+        else:
+            t *= lr
+        p -= t
+
+
+class RMSprop(Optimizer):
+    """Hinton, 2012 (lecture 6e of his course); centered: Graves, 2013."""
+
+    _ranges = {
+        **Optimizer._ranges, "alpha": _TO_1, "eps": _FROM_0, "weight_decay": _FROM_0,
+        "momentum": _FROM_0,
+    }  # fmt: skip
+    _update = staticmethod(rmsprop)
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+        weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *,
+        maximize: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
+            "momentum": momentum, "centered": centered, "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def _moments(self, group: dict[str, Any]) -> "tuple[str | None, ...]":
+        return (
+            "square_avg",
+            "grad_avg" if group["centered"] else None,
+            "momentum_buffer" if group["momentum"] else None,
+        )
+
+    def _options(self, group: dict[str, Any], age: int) -> tuple[float, ...]:
+        names = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered")
+        return tuple(group[name] for name in names)
