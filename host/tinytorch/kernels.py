@@ -359,6 +359,29 @@ def avg_pool(
     return _planes(y, x.ndim), (of_x,)
 
 
+def adaptive_avg_pool(x: Array, *, size: tuple[int | None, ...]) -> Result:
+    """x (N, C, *spatial) -> (N, C, *size): means over equal parts; they overlap if none are equal.
+
+    One product with a matrix for each dimension.
+    """
+    matrices = []
+    for n, parts in zip(x.shape[2:], shapes.parts("adaptive_avg_pool", x.shape, size), strict=True):
+        matrix = np.zeros((n, len(parts)), x.dtype)
+        for i, (start, end) in enumerate(parts):
+            matrix[start:end, i] = 1 / (end - start)
+        matrices.append(matrix)
+
+    def along(a: Array, products: list[Array]) -> Array:
+        for dim, matrix in enumerate(products, 2):
+            a = (a.swapaxes(dim, -1) @ matrix).swapaxes(dim, -1)
+        return a
+
+    return along(x, matrices), (lambda g: along(g, [m.T for m in matrices]),)
+
+
+# Normalisation.
+
+
 def batch_norm(
     x: Array,
     weight: Array | None,
