@@ -362,21 +362,22 @@ def avg_pool(
 def adaptive_avg_pool(x: Array, *, size: tuple[int | None, ...]) -> Result:
     """x (N, C, *spatial) -> (N, C, *size): means over equal parts; they overlap if none are equal.
 
-    One product with a matrix for each dimension.
+    One product with a matrix does it.
     """
-    matrices = []
-    for n, parts in zip(x.shape[2:], shapes.parts("adaptive_avg_pool", x.shape, size), strict=True):
-        matrix = np.zeros((n, len(parts)), x.dtype)
-        for i, (start, end) in enumerate(parts):
-            matrix[start:end, i] = 1 / (end - start)
-        matrices.append(matrix)
+    sides = shapes.parts("adaptive_avg_pool", x.shape, size)
+    matrix = np.ones((1, 1), x.dtype)
+    for n, parts in zip(x.shape[2:], sides, strict=True):
+        means = np.zeros((len(parts), n), x.dtype)
+        for row, (start, end) in zip(means, parts, strict=True):
+            row[start:end] = 1 / (end - start)
+        matrix = np.kron(matrix, means)
 
-    def along(a: Array, products: list[Array]) -> Array:
-        for dim, matrix in enumerate(products, 2):
-            a = (a.swapaxes(dim, -1) @ matrix).swapaxes(dim, -1)
-        return a
+    def times(factor: Array, planes: Array, spatial: tuple[int, ...]) -> Array:
+        pixels = _image(planes).reshape(len(x), factor.shape[1], x.shape[1])
+        return np.moveaxis((factor @ pixels).reshape(len(x), *spatial, x.shape[1]), -1, 1)
 
-    return along(x, matrices), (lambda g: along(g, [m.T for m in matrices]),)
+    y = times(matrix, x, tuple([len(parts) for parts in sides]))
+    return y, (lambda g: times(matrix.T, g, x.shape[2:]),)
 
 
 # Normalisation.
