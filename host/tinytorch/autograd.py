@@ -12,7 +12,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch import kernels, ops
+from tinytorch import activations, kernels, ops
 from tinytorch.ops import Array
 from tinytorch.random import generator
 from tinytorch_core import shapes
@@ -398,8 +398,36 @@ class Tensor:
     def relu(self) -> "Tensor":
         return apply(ops.relu, self)
 
+    def relu6(self) -> "Tensor":
+        return apply(activations.relu6, self)
+
+    def leaky_relu(self, negative_slope: float = 0.01) -> "Tensor":
+        return apply(activations.leaky_relu, self, negative_slope=negative_slope)
+
+    def elu(self, alpha: float = 1.0) -> "Tensor":
+        return apply(activations.elu, self, alpha=alpha)
+
+    def gelu(self, approximate: str = "none") -> "Tensor":
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}.')
+        return apply(activations.gelu, self, approximate=approximate)
+
+    def silu(self) -> "Tensor":
+        return apply(activations.silu, self)
+
+    def hardsigmoid(self) -> "Tensor":
+        return apply(activations.hardsigmoid, self)
+
+    def hardswish(self) -> "Tensor":
+        return apply(activations.hardswish, self)
+
+    def softplus(self, beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
+        return apply(activations.softplus, self, beta=beta, threshold=threshold)
+
     def dropout(self, p: float = 0.5, training: bool = True) -> "Tensor":
-        return apply(ops.dropout, self, p=p) if training and p else self
+        if not training or p == 0:
+            return self
+        return self * 0.0 if p == 1 else apply(ops.dropout, self, p=p)
 
     # Reductions.
 
@@ -443,28 +471,57 @@ class Tensor:
         self._same_type("matmul", other)
         return apply(ops.matmul, self, other)
 
+    def linear(self, weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
+        """self (..., in), weight (out, in), bias (out,) -> (..., out)."""
+        shapes.linear(self.shape, weight.shape, None if bias is None else bias.shape)
+        self._same_type("linear", weight)
+        return apply(kernels.linear, self, weight, bias)
+
+    def embedding(self, weight: "Tensor", padding_idx: int | None = None) -> "Tensor":
+        """The rows of weight (num, d) at these indices -> (*shape, d).
+
+        padding_idx: the row that gets no gradient.
+        """
+        if self.data.dtype.kind not in "iu":
+            raise TypeError(f"embedding: the index holds {self.dtype}: give integers.")
+        return apply(kernels.embedding, weight, self, padding_idx=padding_idx)
+
+    def layer_norm(
+        self, shape: Sequence[int], weight: "Tensor | None" = None, bias: "Tensor | None" = None,
+        eps: float = 1e-5,
+    ) -> "Tensor":  # fmt: skip
+        """Normalised over the last dimensions, of this shape."""
+        given = [t.shape for t in (weight, bias) if t is not None]
+        dims = shapes.layer_norm(self.shape, shape, given)
+        if weight is not None:
+            self._same_type("layer_norm", weight)
+        return apply(kernels.layer_norm, self, weight, bias, dims=dims, eps=eps)
+
     def conv1d(
-        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1, padding: Size = 0,
-        dilation: Size = 1, groups: int = 1,
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1,
+        padding: Size | str = 0, dilation: Size = 1, groups: int = 1,
     ) -> "Tensor":  # fmt: skip
         """self (N, C, L), weight (O, C / groups, K), bias (O,) -> (N, O, OL)."""
         return self._conv(1, weight, bias, stride, padding, dilation, groups)
 
     def conv2d(
-        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1, padding: Size = 0,
-        dilation: Size = 1, groups: int = 1,
+        self, weight: "Tensor", bias: "Tensor | None" = None, stride: Size = 1,
+        padding: Size | str = 0, dilation: Size = 1, groups: int = 1,
     ) -> "Tensor":  # fmt: skip
         """self (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW)."""
         return self._conv(2, weight, bias, stride, padding, dilation, groups)
 
     def _conv(
-        self, count: int, weight: "Tensor", bias: "Tensor | None", stride: Size, padding: Size,
-        dilation: Size, groups: int,
+        self, count: int, weight: "Tensor", bias: "Tensor | None", stride: Size,
+        padding: Size | str, dilation: Size, groups: int,
     ) -> "Tensor":  # fmt: skip
         self._same_type("conv", weight)
+        stride, dilation = shapes.spread(stride, count), shapes.spread(dilation, count)
+        padding, more = shapes.padding("conv", padding, weight.shape[2:], stride, dilation)
+        x = self.pad(more) if any(more) else self
         return apply(
-            kernels.conv, self, weight, bias, groups=groups, stride=shapes.spread(stride, count),
-            padding=shapes.spread(padding, count), dilation=shapes.spread(dilation, count),
+            kernels.conv, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
+            groups=groups,
         )  # fmt: skip
 
     def max_pool1d(
@@ -495,14 +552,30 @@ class Tensor:
         padding = shapes.spread(padding, count)
         return apply(op, self, kernel=kernel, stride=stride, padding=padding)
 
+    def adaptive_avg_pool1d(self, output_size: Size) -> "Tensor":
+        """(N, C, L) -> (N, C, output_size): means over equal parts."""
+        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.spread(output_size, 1))
+
+    def adaptive_avg_pool2d(self, output_size: "int | Sequence[int | None]") -> "Tensor":
+        """(N, C, H, W) -> (N, C, *output_size): means over equal parts."""
+        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.spread(output_size, 2))
+
+    def _adaptive_avg_pool(self, operation: str, size: Sequence[int | None]) -> "Tensor":
+        shapes.parts(operation, self.shape, size)
+        if all(n == 1 for n in size):
+            return self.mean(tuple(range(2, self.ndim)), True)
+        return apply(kernels.adaptive_avg_pool, self, size=tuple(size))
+
     def batch_norm(
-        self, running_mean: "Tensor", running_var: "Tensor", weight: "Tensor", bias: "Tensor",
-        training: bool, momentum: float, eps: float,
+        self, running_mean: "Tensor | None", running_var: "Tensor | None",
+        weight: "Tensor | None" = None, bias: "Tensor | None" = None, training: bool = False,
+        momentum: float | None = 0.1, eps: float = 1e-5, count: "Tensor | None" = None,
     ) -> "Tensor":  # fmt: skip
-        """Each channel of (N, C, ...) normalised; training moves the running statistics."""
-        self._same_type("batch_norm", weight)
+        """Each channel of (N, C, ...) normalised: see tinytorch.kernels.batch_norm."""
+        if weight is not None:
+            self._same_type("batch_norm", weight)
         return apply(
-            kernels.batch_norm, self, weight, bias, running_mean, running_var, None,
+            kernels.batch_norm, self, weight, bias, running_mean, running_var, count,
             training=training, momentum=momentum, eps=eps,
         )  # fmt: skip
 

@@ -97,6 +97,70 @@ def matmul(a, b):
     return broadcast("matmul", a[:-2], b[:-2]) + (a[-2], b[-1])
 
 
+def linear(x, weight, bias):
+    """x (..., in), weight (out, in), bias (out,) or None -> (..., out)."""
+    if len(weight) != 2 or x[-1:] != weight[1:]:
+        raise ValueError(
+            f"linear: input {tuple(x)} does not fit weight {tuple(weight)}; (..., in) and "
+            "(out, in) do."
+        )
+    if bias is not None and tuple(bias) != weight[:1]:
+        raise ValueError(f"linear: bias {tuple(bias)} does not fit weight {tuple(weight)}.")
+    return tuple(x[:-1]) + (weight[0],)
+
+
+def layer_norm(x, normal, parameters):
+    """How many dimensions at the end of x are normalised; parameters: shapes like `normal`."""
+    dims = len(normal)
+    if not 0 < dims <= len(x) or tuple(x[len(x) - dims :]) != tuple(normal):
+        raise ValueError(f"layer_norm: input {tuple(x)} does not end in {tuple(normal)}.")
+    for shape in parameters:
+        if tuple(shape) != tuple(normal):
+            raise ValueError(
+                f"layer_norm: weight or bias {tuple(shape)} does not have shape {tuple(normal)}."
+            )
+    return dims
+
+
+def padding(operation, padding, kernel, stride, dilation):
+    """What a convolution pads: numbers for both ends of each dimension, and what else x.pad adds.
+
+    padding: numbers, "valid" (none) or "same" (the output is as long as the input; what does not
+    divide evenly comes at the end).
+    """
+    more = [0, 0] * len(kernel)
+    if not isinstance(padding, str):
+        return spread(padding, len(kernel)), more
+    if padding == "valid":
+        return (0,) * len(kernel), more
+    if padding != "same" or any(s != 1 for s in stride):
+        raise ValueError(
+            f"{operation}: padding {padding!r} with stride {tuple(stride)}: give numbers, "
+            '"valid", or "same" with stride 1.'
+        )
+    total = [(k - 1) * d for k, d in zip(kernel, dilation)]
+    for i, n in enumerate(reversed(total)):
+        more[2 * i + 1] = n % 2
+    return tuple([n // 2 for n in total]), more
+
+
+def parts(operation, x, sizes):
+    """For each spatial dimension of x (N, C, *spatial) its (start, end) of so many equal parts.
+
+    Where they cannot be equal they overlap by one, as in PyTorch; None: as many as there are.
+    """
+    if len(x) != 2 + len(sizes):
+        raise ValueError(
+            f"{operation}: input {tuple(x)} does not fit output size {tuple(sizes)}; an input has "
+            "a batch and a channel dimension first."
+        )
+    result = []
+    for n, size in zip(x[2:], sizes):
+        size = n if size is None else size
+        result.append([(i * n // size, -(-(i + 1) * n // size)) for i in range(size)])
+    return result
+
+
 def conv(operation, x, weight, bias, stride, padding, dilation, groups):
     """x (N, C, *spatial), weight (O, C / groups, *kernel), bias (O,) or None -> (N, O, *out).
 

@@ -41,6 +41,10 @@ def windows(x, kernel, stride, padding, dilation=(1, 1)):
             yield taps
 
 
+def sigmoid(v):
+    return 0.5 + 0.5 * math.tanh(0.5 * v)  # exp(-v) would overflow
+
+
 class Tensor:
     """data: array('f') in row-major order; shape: tuple of ints, () for a single number."""
 
@@ -105,6 +109,13 @@ class Tensor:
     def uniform_(self, low=0.0, high=1.0):
         for i in range(len(self.data)):
             self.data[i] = random.uniform(low, high)
+        return self
+
+    def normal_(self, mean=0.0, std=1.0):
+        """(Box and Muller, 1958.)"""
+        for i in range(len(self.data)):
+            radius = math.sqrt(-2 * math.log(1 - random.random()))
+            self.data[i] = mean + std * radius * math.cos(2 * math.pi * random.random())
         return self
 
     # Other shapes. All but reshape copy, so that data is always in row-major order.
@@ -219,13 +230,51 @@ class Tensor:
     def sqrt(self):
         return self._map(math.sqrt)
 
+    def tanh(self):
+        return self._map(math.tanh)
+
+    def sigmoid(self):
+        return self._map(sigmoid)
+
     def relu(self):
         return self._map(lambda v: v if v > 0 else 0.0)
+
+    def relu6(self):
+        return self._map(lambda v: min(max(v, 0.0), 6.0))
+
+    def leaky_relu(self, negative_slope=0.01):
+        return self._map(lambda v: v if v > 0 else negative_slope * v)
+
+    def elu(self, alpha=1.0):
+        return self._map(lambda v: v if v > 0 else alpha * (math.exp(v) - 1))
+
+    def gelu(self, approximate="none"):
+        """v times the normal distribution's share below v; "tanh" comes close to it."""
+        if approximate == "tanh":
+            return self._map(lambda v: v * sigmoid(1.5957691216057308 * (v + 0.044715 * v**3)))
+        return self._map(lambda v: 0.5 * v * (1 + math.erf(0.7071067811865476 * v)))
+
+    def silu(self):
+        return self._map(lambda v: v * sigmoid(v))
+
+    def hardsigmoid(self):
+        return self._map(lambda v: min(max(v + 3, 0.0), 6.0) / 6)
+
+    def hardswish(self):
+        return self._map(lambda v: v * min(max(v + 3, 0.0), 6.0) / 6)
+
+    def softplus(self, beta=1.0, threshold=20.0):
+        """log(1 + exp(beta v)) / beta; v itself where beta v is above the threshold."""
+        return self._map(
+            lambda v: v if beta * v > threshold else math.log(1 + math.exp(beta * v)) / beta
+        )
 
     def dropout(self, p=0.5, training=True):
         """Zeros with probability p, the rest scaled up by 1 / (1 - p)."""
         if not training or p == 0:
             return self
+        if p == 1:
+            return self * 0.0
         return self._map(lambda v: v / (1 - p) if random.random() >= p else 0.0)
 
     # Reductions.
@@ -259,7 +308,36 @@ class Tensor:
         e = (self - self.amax(dim, True)).exp()  # shifted, so that exp cannot overflow
         return e / e.sum(dim, True)
 
+    def log_softmax(self, dim):
+        shifted = self - self.amax(dim, True)
+        return shifted - shifted.exp().sum(dim, True).log()
+
     # Layers.
+
+    def linear(self, weight, bias=None):
+        """self (..., in), weight (out, in), bias (out,) -> (..., out)."""
+        shape = shapes.linear(self.shape, weight.shape, None if bias is None else bias.shape)
+        y = self.reshape(shapes.size(shape[:-1]), weight.shape[1]) @ weight.T
+        return (y if bias is None else y + bias).reshape(shape)
+
+    def embedding(self, weight, padding_idx=None):
+        """The rows of weight (num, d) at these indices -> (*shape, d)."""
+        num, d = weight.shape
+        rows = array("f")
+        for i in self.data:
+            if not 0 <= i < num:
+                raise ValueError(f"embedding: index {int(i)} is not one of 0 to {num - 1}.")
+            rows.extend(weight.data[int(i) * d : int(i) * d + d])
+        return Tensor(rows, self.shape + (d,))
+
+    def layer_norm(self, shape, weight=None, bias=None, eps=1e-5):
+        """Normalised over the last dimensions, of this shape. (Ba et al., 2016.)"""
+        given = [t.shape for t in (weight, bias) if t is not None]
+        dims = list(range(-shapes.layer_norm(self.shape, shape, given), 0))
+        centred = self - self.mean(dims, True)
+        y = centred / ((centred * centred).mean(dims, True) + eps).sqrt()
+        y = y if weight is None else y * weight
+        return y if bias is None else y + bias
 
     def __matmul__(self, other):
         shape = shapes.matmul(self.shape, other.shape)
@@ -296,7 +374,12 @@ class Tensor:
         return self._conv("conv1d", 1, weight, bias, stride, padding, dilation, groups)
 
     def _conv(self, operation, count, weight, bias, stride, padding, dilation, groups):
-        stride, padding, dilation = [shapes.spread(v, count) for v in (stride, padding, dilation)]
+        stride, dilation = shapes.spread(stride, count), shapes.spread(dilation, count)
+        padding, more = shapes.padding(operation, padding, weight.shape[2:], stride, dilation)
+        if any(more):
+            return self.pad(more)._conv(
+                operation, count, weight, bias, stride, padding, dilation, groups
+            )
         b_shape = None if bias is None else bias.shape
         shape = shapes.conv(
             operation, self.shape, weight.shape, b_shape, stride, padding, dilation, groups
@@ -343,35 +426,69 @@ class Tensor:
         stride = kernel if stride is None else shapes.spread(stride, count)
         padding = shapes.spread(padding, count)
         shape = shapes.pool(operation, self.shape, kernel, stride, padding)
-        plane = shapes.size(self.shape[2:])
         area = shapes.size(kernel)
         function = function or (lambda row: sum(row) / area)
-        places = list(windows(
+        places = windows(
             image(self.shape[2:], 1), image(kernel, 1), image(stride, 1), image(padding, 0)
-        ))  # fmt: skip
+        )
+        pixels = [[pixel for _, pixel in place] for place in places]
+        return self._planes(shape, pixels, function)
+
+    def adaptive_avg_pool1d(self, output_size):
+        """(N, C, L) -> (N, C, output_size)."""
+        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.spread(output_size, 1))
+
+    def adaptive_avg_pool2d(self, output_size):
+        """(N, C, H, W) -> (N, C, *output_size)."""
+        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.spread(output_size, 2))
+
+    def _adaptive_avg_pool(self, operation, sizes):
+        parts = shapes.parts(operation, self.shape, sizes)
+        shape = self.shape[:2] + tuple([len(p) for p in parts])
+        rows, columns = parts if len(parts) == 2 else ([(0, 1)], parts[0])
+        width = self.shape[-1]
+        pixels = [
+            [i * width + j for i in range(*row) for j in range(*column)]
+            for row in rows for column in columns
+        ]  # fmt: skip
+        return self._planes(shape, pixels, lambda row: sum(row) / len(row))
+
+    def _planes(self, shape, pixels, function):
+        """For each channel's plane, and each list of its pixels: a function of their numbers."""
+        plane = shapes.size(self.shape[2:])
         out = array("f")
         for first in range(0, len(self.data), plane):
-            for place in places:
-                out.append(function([self.data[first + pixel] for _, pixel in place]))
+            for places in pixels:
+                out.append(function([self.data[first + pixel] for pixel in places]))
         return Tensor(out, shape)
 
-    def batch_norm(self, running_mean, running_var, weight, bias, training, momentum, eps):
-        """Each channel of (N, C, ...) normalised: over the batch when training, else by the running
-        statistics, which training moves by `momentum`, with the unbiased variance as in PyTorch.
-        (Ioffe and Szegedy, 2015.)
+    def batch_norm(
+        self, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1,
+        eps=1e-5, count=None,
+    ):  # fmt: skip
+        """Each channel of (N, C, ...) normalised, then scaled and shifted.
+
+        In training, or without running statistics, over the batch. Training moves the running
+        statistics by `momentum`, with the unbiased variance as in PyTorch, and adds one to count;
+        without a momentum they are the mean over all batches. (Ioffe and Szegedy, 2015.)
         """
         dims = [d for d in range(self.ndim) if d != 1]
+        columns = [-1] + [1] * (self.ndim - 2)
         mean, var = running_mean, running_var
-        if training:
+        if training or running_mean is None:
             n = self.numel() // self.shape[1]
             mean = self.mean(dims)
-            centred = self - mean.reshape(-1, *[1] * (self.ndim - 2))
+            centred = self - mean.reshape(*columns)
             var = (centred * centred).mean(dims)
-            running_mean.copy_(running_mean * (1 - momentum) + mean * momentum)
-            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
-        gain = weight / (var + eps).sqrt()
-        shift = bias - mean * gain
-        columns = [-1] + [1] * (self.ndim - 2)
+            if count is not None:
+                count.copy_(count + 1)
+            if running_mean is not None:
+                part = 1 / count.item() if momentum is None else momentum
+                running_mean.copy_(running_mean * (1 - part) + mean * part)
+                running_var.copy_(running_var * (1 - part) + var * (part * n / (n - 1)))
+        gain = 1 / (var + eps).sqrt()
+        gain = gain if weight is None else weight * gain
+        shift = -mean * gain if bias is None else bias - mean * gain
         return self * gain.reshape(*columns) + shift.reshape(*columns)
 
 

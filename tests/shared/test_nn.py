@@ -104,8 +104,12 @@ def test_wrong_use_is_named():
     error(lambda: nn.BatchNorm1d(3)(ones((2, 4))), "BatchNorm1d", "(2, 4)", "3 channels")
     error(lambda: nn.BatchNorm1d(3)(ones((1, 3))), "(1, 3)", "larger batch")
     error(lambda: nn.Dropout(1.5), "p=1.5")
-    error(lambda: nn.AdaptiveAvgPool1d(2), "2 is not 1")
-    error(lambda: nn.Linear(3, 2)(ones((1, 4))), "matmul", "(1, 4)", "(3, 2)")
+    error(lambda: nn.AdaptiveAvgPool1d(2)(ones((2, 3))), "adaptive_avg_pool1d", "(2, 3)")
+    error(lambda: nn.Linear(3, 2)(ones((1, 4))), "linear", "(1, 4)", "(2, 3)")
+    error(lambda: nn.Conv1d(1, 1, 3, stride=2, padding="same"), "Conv1d", "'same'", "stride (2,)")
+    error(lambda: nn.LayerNorm(3)(ones((1, 4))), "layer_norm", "(1, 4)", "(3,)")
+    error(lambda: nn.Embedding(3, 2)(tensor([3])), "embedding", "3", "0 to 2")
+    error(lambda: nn.Embedding(3, 2, padding_idx=3), "padding_idx 3")
 
 
 def test_a_layer_in_two_places_has_its_parameters_once():

@@ -1,14 +1,16 @@
 """Module and Parameter on the laptop's Tensor."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch.autograd import Tensor
+from tinytorch import autograd
 from tinytorch_core import nn as core
 
 
-class Parameter(Tensor):
+class Parameter(autograd.Tensor):
     """A Tensor that a Module lists among its parameters, and that is trained."""
 
     __slots__ = ()
@@ -17,20 +19,89 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
 
+class Hook:
+    """A function that a Module calls, until `remove`; also as `with module.register_...(f):`."""
+
+    def __init__(self, hooks: "dict[Hook, Callable[..., Any]]", function: Callable[..., Any]):
+        self._hooks = hooks
+        hooks[self] = function
+
+    def remove(self) -> None:
+        self._hooks.pop(self, None)
+
+    def __enter__(self) -> "Hook":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
 class Module(core.Module):
     """A network or a part of one: set parameters and modules as attributes, write `forward`."""
 
-    Tensor = Tensor  # type: ignore[assignment]
+    Tensor = autograd.Tensor  # type: ignore[assignment]
     Parameter = Parameter  # type: ignore[assignment]
 
-    def to(self, dtype: DTypeLike) -> "Module":
-        """Change the type of all numbers: float32, or float64 for checks."""
-        for _, tensor in self._named(("_parameters", "_buffers")):
-            tensor.data = tensor.data.astype(dtype)
+    _pre_hooks: dict[Hook, Callable[..., Any]] | None = None  # made when the first one comes
+    _hooks: dict[Hook, Callable[..., Any]] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pre_hooks:
+            for hook in [*self._pre_hooks.values()]:
+                new = hook(self, args)
+                if new is not None:
+                    args = new if isinstance(new, tuple) else (new,)
+        result = self.forward(*args, **kwargs)
+        if self._hooks:
+            for hook in [*self._hooks.values()]:
+                new = hook(self, args, result)
+                result = result if new is None else new
+        return result
+
+    def register_forward_pre_hook(self, hook: Callable[["Module", Any], Any]) -> Hook:
+        """Call hook(module, args) before each forward; what it returns takes the place of args."""
+        if self._pre_hooks is None:
+            self._pre_hooks = {}
+        return Hook(self._pre_hooks, hook)
+
+    def register_forward_hook(self, hook: Callable[["Module", Any, Any], Any]) -> Hook:
+        """Call hook(module, args, result) after each forward; it may return another result."""
+        if self._hooks is None:
+            self._hooks = {}
+        return Hook(self._hooks, hook)
+
+    def to(self, target: "DTypeLike | str") -> "Module":
+        """Change the type of all floats: float32, or float64 for checks; "cpu" changes nothing."""
+        if isinstance(target, str) and target == "cpu":
+            return self
+        for _, tensor, _ in self._named(("_parameters", "_buffers")):
+            if tensor.data.dtype.kind == "f":
+                tensor.data = tensor.data.astype(target, copy=False)
         return self
+
+    def cpu(self) -> "Module":
+        """There is no other place."""
+        return self
+
+    def float(self) -> "Module":
+        return self.to(np.float32)
+
+    def double(self) -> "Module":
+        return self.to(np.float64)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Module":
         """Freeze (False) or train again (True) all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def _counter(self) -> autograd.Tensor:
+        return autograd.Tensor(np.zeros((), np.int64))
