@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import sys
 import tarfile
 import threading
 from contextlib import contextmanager
@@ -353,3 +354,23 @@ def test_load_falls_back_to_simulated_strokes(home, monkeypatch, written):
     assert "imulated" in recordings.source
     assert np.array_equal(recordings.signals[0], simulate(4).signals[0])
     assert not datasets.load(written()).simulated
+
+
+def test_digits():
+    train, test = datasets.digits()
+    x, y = train.tensors
+    assert x.shape == (1438, 1, 8, 8) and x.dtype == np.float32 and y.dtype == np.int64
+    assert (x.numpy().min(), x.numpy().max()) == (0, 1)
+    assert len(train) + len(test) == 1797
+    assert np.all(abs(np.bincount(test.tensors[1].numpy()) / len(test) - 0.1) < 0.005)
+    seen = {a.numpy().tobytes() for a in x}
+    assert not any(a.numpy().tobytes() in seen for a in test.tensors[0])
+    again, other = datasets.digits(), datasets.digits(0.5, seed=1)
+    np.testing.assert_array_equal(again[1].tensors[0].numpy(), test.tensors[0].numpy())
+    assert len(other[1]) == pytest.approx(1797 / 2, abs=10)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'tinytorch\[digits\]'\.$"):
+        datasets.digits()
