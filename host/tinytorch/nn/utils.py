@@ -38,7 +38,6 @@ def clip_grad_norm_(
 
 def _norm(array: Array, p: float) -> float:
     flat = array.ravel("K")  # no copy, whatever the order in memory is
-    # numpy's own squares in float32 are summed by BLAS as well, but take three times as long to call.
     return math.sqrt(np.vdot(flat, flat)) if p == 2 else float(np.linalg.norm(flat, p))
 
 

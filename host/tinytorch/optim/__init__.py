@@ -17,7 +17,7 @@ from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
 
-BLOCK = 1 << 14  # elements that numpy takes at a time, so that all it works on stays in the cache
+BLOCK = 1 << 15  # elements that numpy takes at a time: all that they need stays in the cache
 SMALL = 1 << 10  # elements of a flat array; below, numba is not worth its import
 
 Test = Callable[[Any], bool]
@@ -32,7 +32,7 @@ _FROM_0 = "a number of 0 or above", lambda x: _is(x, 0)
 _TO_1 = "a number from 0 to 1", lambda x: _is(x, 0) and x <= 1
 _BETAS = (
     "two numbers from 0 up to below 1",
-    lambda b: np.shape(b) == (2,) and _is(min(b), 0, 1) and _is(max(b), 0, 1),
+    lambda b: np.shape(b) == (2,) and all(_is(x, 0, 1) for x in b),
 )
 
 
@@ -292,10 +292,10 @@ def adam(
         elif weight_decay:
             np.multiply(p, weight_decay, out=decayed)
             g = np.add(g, decayed, out=decayed)
-        np.subtract(g, m, out=t)
-        t *= 1 - beta1
+        m *= beta1
+        np.multiply(g, 1 - beta1, out=t)
         m += t
-        np.multiply(g, g, out=t)
+        np.square(g, out=t)
         t *= 1 - beta2
         v *= beta2
         v += t
@@ -354,15 +354,15 @@ def rmsprop(
         if weight_decay:
             np.multiply(p, weight_decay, out=decayed)
             g = np.add(g, decayed, out=decayed)
-        np.multiply(g, g, out=t)
+        np.square(g, out=t)
         t *= 1 - alpha
         v *= alpha
         v += t
         if centered:
-            np.subtract(g, mean, out=t)
-            t *= 1 - alpha
+            mean *= alpha
+            np.multiply(g, 1 - alpha, out=t)
             mean += t
-            np.multiply(mean, mean, out=t)
+            np.square(mean, out=t)
             np.subtract(v, t, out=t)
             np.maximum(t, 0, out=t)  # rounding may have left a little less
             np.sqrt(t, out=t)
