@@ -10,18 +10,17 @@ from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SMALL = 1 << 10  # elements; below, numpy is done before numba has looked at its arguments
+SMALL = 1 << 8  # numbers; below, numpy is done before numba has looked at its arguments
 _FLOAT32 = np.dtype(np.float32)
 
 _wanted = os.environ.get("TINYTORCH_FAST") != "0" and find_spec("numba") is not None
-_jit: ModuleType | None = None  # tinytorch.jit, when it was imported
+_jit: Any = None  # tinytorch.jit, from the first time it was asked for
 
 
 def enable(on: bool = True) -> None:
@@ -36,22 +35,40 @@ def enabled() -> bool:
     return _wanted
 
 
-def kernels() -> ModuleType | None:
-    """tinytorch.jit if it is wanted, imported when first asked for; None where numpy must do."""
+def kernels() -> Any:
+    """The module of the compiled kernels, imported when first asked for; None: numpy must do."""
     global _wanted, _jit
-    if not _wanted:
-        return None
-    if _jit is None:
+    if _wanted and _jit is None:
         try:
             _jit = import_module("tinytorch.jit")
         except Exception as error:  # a numba that does not fit numpy or Python fails in many ways
             _wanted = False
             warnings.warn(f"fast: numba is broken, so numpy does the work: {error}", stacklevel=2)
-    return _jit
+    return _jit if _wanted else None
 
 
-def fits(array: Any) -> bool:
-    """Whether a compiled kernel takes this argument."""
-    if not isinstance(array, np.ndarray):
-        return True  # a number, or None
-    return array.flags.c_contiguous and (array.dtype is _FLOAT32 or array.dtype.kind != "f")
+def kernel(on_numpy: Function) -> Function:
+    """For a function `_name` that writes into arrays: `name` in tinytorch.jit does it faster.
+
+    It does where the first array is large enough, and all floats are contiguous float32.
+    """
+    name = on_numpy.__name__.removeprefix("_")
+
+    @wraps(on_numpy)
+    def fastest(first: Any, *rest: Any) -> Any:
+        if _wanted and first.size >= SMALL and _fit(first, *rest):
+            jit = kernels()
+            if jit is not None:
+                return getattr(jit, name)(first, *rest)
+        return on_numpy(first, *rest)
+
+    return fastest  # type: ignore[return-value]
+
+
+def _fit(*arguments: Any) -> bool:
+    for a in arguments:
+        if isinstance(a, np.ndarray) and not (
+            a.flags.c_contiguous and (a.dtype is _FLOAT32 or a.dtype.kind != "f")
+        ):
+            return False
+    return True

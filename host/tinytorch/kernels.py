@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tinytorch import memory
+from tinytorch import fast, memory
 from tinytorch.ops import Array, Gradient, Result
 from tinytorch_core import shapes
 
@@ -50,6 +50,7 @@ def _sums(rows: Array) -> Array:
     return np.ones(len(rows), rows.dtype) @ rows
 
 
+@fast.kernel
 def _scale(rows: Array, gain: Array, out: Array) -> None:
     wide, together = _wide(rows)
     np.multiply(wide, np.tile(gain, together), out=out.reshape(wide.shape))
@@ -60,6 +61,7 @@ def _shift(rows: Array, by: Array, out: Array) -> None:
     np.add(wide, np.tile(by, together), out=out.reshape(wide.shape))
 
 
+@fast.kernel
 def _finish(rows: Array, bias: Array | None, relu: bool) -> None:
     """Add a bias, then ReLU, in place."""
     if bias is not None:
@@ -81,11 +83,18 @@ def _arriving(y: Array, relu: bool, order: Gradient) -> Gradient:
         if not last or last[0] is not g:
             ordered = order(g).reshape(y.shape)
             if relu:
-                ordered = np.multiply(ordered, y > 0, out=memory.empty(y.shape, y.dtype))
+                passed = memory.empty(y.shape, y.dtype)
+                _through_relu(y.reshape(-1), ordered.reshape(-1), passed.reshape(-1))
+                ordered = passed
             last[:] = g, ordered
         return last[1]
 
     return arriving
+
+
+@fast.kernel
+def _through_relu(y: Array, g: Array, result: Array) -> None:
+    np.multiply(g, y > 0, out=result)
 
 
 # Fully connected.
@@ -194,7 +203,10 @@ def _columns(
     each = x.shape[3] // groups
     rows = n * out[0] * out[1]
     plain = groups == 1 and kernel == stride == (1, 1) and padding == (0, 0)
-    columns = x if plain else _gather(x, out, groups, window)
+    columns = x
+    if not plain:
+        columns = memory.empty((groups, n, *out, *kernel, each), x.dtype)
+        _gather(x, columns, window)
     columns = columns.reshape(groups, rows, kernel[0] * kernel[1] * each)
     matrix = _contiguous(filters.transpose(0, 2, 3, 1))
     matrix = matrix.reshape(groups, channels // groups, columns.shape[2])
@@ -209,12 +221,8 @@ def _columns(
         np.matmul(by_group(g), matrix, out=spread)
         if plain:
             return spread.reshape(x.shape)
-        spread = spread.reshape(groups, n, *out, *kernel, each)
         result = memory.empty(x.shape, x.dtype)
-        result.fill(0)
-        parts = result.reshape(*x.shape[:3], groups, each)
-        for (i, j), inputs, outputs in _taps(x.shape[1:3], tuple(out), window):
-            parts[inputs] += spread[:, :, :, :, i, j].transpose(1, 2, 3, 0, 4)[outputs]
+        _spread(spread.reshape(groups, n, *out, *kernel, each), result, window)
         return result
 
     def of_filters(g: Array) -> Array:
@@ -224,25 +232,30 @@ def _columns(
     return of_x, of_filters
 
 
-def _gather(x: Array, out: Any, groups: int, window: Window) -> Array:
-    """(groups, N, *out, *kernel, C / groups): all that each output meets."""
-    (n, height, width, channels), (kernel, stride, padding, dilation) = x.shape, window
+@fast.kernel
+def _gather(x: Array, columns: Array, window: Window) -> None:
+    """columns (groups, N, *out, *kernel, C / groups): all that each output meets."""
+    (n, height, width, channels), (_, stride, padding, dilation) = x.shape, window
     if any(padding):
         top, left = padding
         padded = memory.empty((n, height + 2 * top, width + 2 * left, channels), x.dtype)
         padded.fill(0)
         padded[:, top : top + height, left : left + width] = x
         x = padded
-    each = channels // groups
     of_n, of_row, of_column, of_channel = x.strides
     moves = [s * of for s, of in zip(stride + dilation, (of_row, of_column) * 2, strict=True)]
-    windows = as_strided(
-        x,
-        (groups, n, *out, *kernel, each),
-        (each * of_channel, of_n, *moves, of_channel),
-        writeable=False,
-    )
-    return _contiguous(windows)
+    strides = (columns.shape[6] * of_channel, of_n, *moves, of_channel)
+    np.copyto(columns, as_strided(x, columns.shape, strides, writeable=False))
+
+
+@fast.kernel
+def _spread(columns: Array, result: Array, window: Window) -> None:
+    """The way back: result (N, H, W, C) is the sum of what came from each place."""
+    groups, _, *out, _, _, each = columns.shape
+    result.fill(0)
+    parts = result.reshape(*result.shape[:3], groups, each)
+    for (i, j), inputs, outputs in _taps(result.shape[1:3], (out[0], out[1]), window):
+        parts[inputs] += columns[:, :, :, :, i, j].transpose(1, 2, 3, 0, 4)[outputs]
 
 
 def _depthwise(
@@ -268,6 +281,7 @@ def _depthwise(
     return of_x, of_filters
 
 
+@fast.kernel
 def _shifted(x: Array, weight: Array, y: Array, window: Window) -> None:
     """x (N, H, W, C), weight (KH, KW, C) -> y (N, OH, OW, C), each channel by itself."""
     weight = weight[:, :, None].repeat(y.shape[2], 2)
@@ -278,6 +292,7 @@ def _shifted(x: Array, weight: Array, y: Array, window: Window) -> None:
         y[outputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
 
 
+@fast.kernel
 def _shifted_of_x(g: Array, weight: Array, result: Array, window: Window) -> None:
     weight = weight[:, :, None].repeat(g.shape[2], 2)
     result.fill(0)
@@ -287,6 +302,7 @@ def _shifted_of_x(g: Array, weight: Array, result: Array, window: Window) -> Non
         result[inputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
 
 
+@fast.kernel
 def _shifted_of_weight(g: Array, x: Array, result: Array, window: Window) -> None:
     """result: zeros to begin with."""
     for place, inputs, outputs in _taps(x.shape[1:3], g.shape[1:3], window):
@@ -317,6 +333,7 @@ def max_pool(
     return _planes(y, x.ndim), (of_x,)
 
 
+@fast.kernel
 def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
     """y: the maxima; which: the place in the kernel that each came from."""
     y.fill(-np.inf)
@@ -328,6 +345,7 @@ def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
         np.maximum(best, some, out=best)
 
 
+@fast.kernel
 def _max_pool_of_x(g: Array, which: Array, result: Array, window: Window) -> None:
     result.fill(0)
     for (i, j), inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
@@ -341,22 +359,31 @@ def avg_pool(
     shape = shapes.pool("avg_pool", x.shape, kernel, stride, padding)
     window = _pair(kernel, 1), _pair(stride, 1), _pair(padding, 0), (1, 1)
     image = _image(x)
-    share = x.dtype.type(1 / shapes.size(kernel))
     y = memory.empty((len(x), *_pair(shape[2:], 1), shape[1]), x.dtype)
-    y.fill(0)
-    for _, inputs, outputs in _taps(image.shape[1:3], y.shape[1:3], window):
-        y[outputs] += image[inputs]
-    y *= share
+    _avg_pool(image, y, window)
 
     def of_x(g: Array) -> Array:
-        g = _image(g) * share
         result = memory.empty(image.shape, x.dtype)
-        result.fill(0)
-        for _, inputs, outputs in _taps(image.shape[1:3], g.shape[1:3], window):
-            result[inputs] += g[outputs]
+        _avg_pool_of_x(_image(g), result, window)
         return _planes(result, x.ndim)
 
     return _planes(y, x.ndim), (of_x,)
+
+
+@fast.kernel
+def _avg_pool(x: Array, y: Array, window: Window) -> None:
+    y.fill(0)
+    for _, inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
+        y[outputs] += x[inputs]
+    y *= y.dtype.type(1 / shapes.size(window[0]))
+
+
+@fast.kernel
+def _avg_pool_of_x(g: Array, result: Array, window: Window) -> None:
+    g = g * g.dtype.type(1 / shapes.size(window[0]))
+    result.fill(0)
+    for _, inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
+        result[inputs] += g[outputs]
 
 
 def adaptive_avg_pool(x: Array, *, size: tuple[int | None, ...]) -> Result:
@@ -423,8 +450,7 @@ def batch_norm(
     gain = inverse if weight is None else weight * inverse
     offset = -mean * gain if bias is None else bias - mean * gain
     y = memory.empty(image.shape, x.dtype)
-    _scale(rows, gain, _rows(y))
-    _finish(_rows(y), offset, relu)
+    _affine(rows, gain, offset, _rows(y), relu)
     arriving = _arriving(y, relu, order)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
@@ -444,6 +470,14 @@ def batch_norm(
     return y if x.ndim == 2 else _planes(y, x.ndim), gradients
 
 
+@fast.kernel
+def _affine(rows: Array, gain: Array, offset: Array, out: Array, relu: bool) -> None:
+    """out = rows * gain + offset, then ReLU."""
+    _scale(rows, gain, out)
+    _finish(out, offset, relu)
+
+
+@fast.kernel
 def _moments(rows: Array, mean: Array, var: Array) -> None:
     """The mean and the variance of each column."""
     mean[:] = _sums(rows) / len(rows)
@@ -452,14 +486,18 @@ def _moments(rows: Array, mean: Array, var: Array) -> None:
     var[:] = _sums(np.multiply(centred, centred, out=centred)) / len(rows)
 
 
-def _products(g: Array, rows: Array, mean: Array, sums: Array, products: Array) -> None:
+@fast.kernel
+def _products(g: Array, rows: Array, mean: Array | None, sums: Array, products: Array) -> None:
     """Of each column: the sum of g, and that of g * (rows - mean)."""
     sums[:] = _sums(g)
-    centred = memory.empty(rows.shape, rows.dtype)
-    _shift(rows, -mean, centred)
-    products[:] = _sums(np.multiply(centred, g, out=centred))
+    product = memory.empty(rows.shape, rows.dtype)
+    if mean is not None:
+        _shift(rows, -mean, product)
+        rows = product
+    products[:] = _sums(np.multiply(rows, g, out=product))
 
 
+@fast.kernel
 def _combine(a: Array, of_a: Array, b: Array, of_b: Array, more: Array, out: Array) -> None:
     """out = a * of_a + b * of_b + more: matrices times rows, plus a row."""
     _scale(a, of_a, out)
@@ -479,32 +517,21 @@ def layer_norm(
     inverse = np.empty((len(rows), 1), x.dtype)
     _normal(rows, x.dtype.type(eps), normal, inverse)
     y = memory.empty(rows.shape, x.dtype)
-    if weight is None:
-        np.copyto(y, normal)
-    else:
-        _scale(normal, weight.reshape(-1), y)
-    if bias is not None:
-        _shift(y, bias.reshape(-1), y)
+    gain = np.ones(rows.shape[1], x.dtype) if weight is None else weight.reshape(-1)
+    offset = np.zeros_like(gain) if bias is None else bias.reshape(-1)
+    _affine(normal, gain, offset, y, False)
 
-    def of_x(g: Array) -> Array:
+    def gradients(g: Array) -> tuple[Array, Array, Array]:
         g = _contiguous(g).reshape(rows.shape)
-        if weight is not None:
-            weighted = memory.empty(g.shape, x.dtype)
-            _scale(g, weight.reshape(-1), weighted)
-            g = weighted
+        of_gain, of_offset = np.empty_like(gain), np.empty_like(gain)
+        _products(g, normal, None, of_offset, of_gain)
+        weighted = memory.empty(g.shape, x.dtype)
+        _scale(g, gain, weighted)
         result = memory.empty(rows.shape, x.dtype)
-        _normal_of_x(g, normal, inverse, result)
-        return result.reshape(x.shape)
+        _normal_of_x(weighted, normal, inverse, result)
+        return result.reshape(x.shape), of_gain.reshape(shape), of_offset.reshape(shape)
 
-    def of_weight(g: Array) -> Array:
-        g = _contiguous(g).reshape(rows.shape)
-        product = np.multiply(g, normal, out=memory.empty(g.shape, x.dtype))
-        return _sums(product).reshape(shape)
-
-    def of_bias(g: Array) -> Array:
-        return _sums(_contiguous(g).reshape(rows.shape)).reshape(shape)
-
-    return y.reshape(x.shape), (of_x, of_weight, of_bias)
+    return y.reshape(x.shape), gradients
 
 
 def _means(rows: Array) -> Array:
@@ -512,6 +539,7 @@ def _means(rows: Array) -> Array:
     return rows @ np.full((rows.shape[1], 1), 1 / rows.shape[1], rows.dtype)
 
 
+@fast.kernel
 def _normal(rows: Array, eps: Any, normal: Array, inverse: Array) -> None:
     """Each row with mean 0 and variance 1; inverse: 1 / the deviations."""
     np.subtract(rows, _means(rows), out=normal)
@@ -520,6 +548,7 @@ def _normal(rows: Array, eps: Any, normal: Array, inverse: Array) -> None:
     normal *= inverse
 
 
+@fast.kernel
 def _normal_of_x(g: Array, normal: Array, inverse: Array, result: Array) -> None:
     np.multiply(g, normal, out=result)
     np.multiply(normal, _means(result), out=result)
@@ -561,6 +590,7 @@ def _row_sums(rows: Array) -> Array:
     return rows @ np.ones((rows.shape[1], 1), rows.dtype)
 
 
+@fast.kernel
 def _softmax(rows: Array, y: Array) -> None:
     """The two may be the same array."""
     np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)  # exp cannot overflow
@@ -568,6 +598,7 @@ def _softmax(rows: Array, y: Array) -> None:
     y /= _row_sums(y)
 
 
+@fast.kernel
 def _softmax_of_x(g: Array, y: Array, result: Array) -> None:
     np.multiply(g, y, out=result)
     np.subtract(g, _row_sums(result), out=result)
