@@ -438,3 +438,49 @@ def test_wrong_schedules():
     with pytest.raises(ValueError, match="step 3, and there are to be 2"):
         for _ in range(3):
             schedule.step()
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1, 3.5, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_gradients_are_clipped_by_norm_as_torch_does(norm_type, max_norm):
+    sides = [
+        (library, [p for group in parameters(library) for p in group if p.numel()])
+        for library in (tinytorch, torch)
+    ]
+    give_gradients(5, *((library, [params]) for library, params in sides))
+    norms = [
+        library.nn.utils.clip_grad_norm_(params, max_norm, norm_type) for library, params in sides
+    ]
+    assert norms[0].dtype == np.float32
+    assert norms[0].item() == pytest.approx(norms[1].item(), rel=1e-5)
+    for p, q in zip(sides[0][1], sides[1][1], strict=True):
+        assert (p.grad is None) == (q.grad is None)
+        if p.grad is not None:
+            np.testing.assert_allclose(p.grad.data, q.grad.numpy(), rtol=1e-5)
+
+
+def test_gradients_are_clipped():
+    a, b = (nn.Parameter(np.ones((2, 2), np.float32)) for _ in range(2))
+    for norm_type in (1, 2, math.inf):
+        assert nn.utils.clip_grad_norm_([a, b], 1.0, norm_type).item() == 0
+    a.grad = tinytorch.tensor([[3.0, 0.0], [-4.0, 0.0]])
+    nn.utils.clip_grad_value_([a, b], 3.5)
+    assert a.grad.tolist() == [[3, 0], [-3.5, 0]] and b.grad is None
+    a.grad = tinytorch.tensor([[3.0, 4.0], [0.0, 0.0]]).T  # not in its order in memory
+    assert nn.utils.clip_grad_norm_(a, 1.0).item() == 5
+    np.testing.assert_allclose(a.grad.data, [[0.6, 0], [0.8, 0]], rtol=1e-6)
+    a.grad = tinytorch.tensor([[np.inf, 0.0], [0.0, 0.0]])
+    with pytest.raises(RuntimeError, match="norm of the gradients is inf"):
+        nn.utils.clip_grad_norm_([a], 1.0, error_if_nonfinite=True)
+    assert a.grad.data[0, 0] == np.inf
+
+
+def test_parameters_in_one_row():
+    layer, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    row = nn.utils.parameters_to_vector(layer.parameters())
+    assert row.shape == (8,) and row.requires_grad
+    nn.utils.vector_to_parameters(row, other.parameters())
+    assert other.weight.tolist() == layer.weight.tolist()
+    assert other.bias.tolist() == layer.bias.tolist()
+    with pytest.raises(ValueError, match=r"vector \(9,\) does not fill parameters of 8"):
+        nn.utils.vector_to_parameters(tinytorch.zeros(9), other.parameters())

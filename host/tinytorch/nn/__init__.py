@@ -1,6 +1,7 @@
 """PyTorch's `torch.nn`: one file a family of layers, all their names here."""
 
 from tinytorch.nn import functional as functional
+from tinytorch.nn import utils as utils
 from tinytorch.nn.layers import (
     AdaptiveAvgPool1d as AdaptiveAvgPool1d,
 )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -38,7 +39,9 @@ def clip_grad_norm_(
 
 def _norm(array: Array, p: float) -> float:
     flat = array.ravel("K")  # no copy, whatever the order in memory is
-    return math.sqrt(np.vdot(flat, flat)) if p == 2 else float(np.linalg.norm(flat, p))
+    if p == 2:
+        return math.sqrt(np.vdot(flat, flat))
+    return float(np.linalg.norm(flat, p)) if flat.size else 0.0
 
 
 def clip_grad_value_(parameters: "Tensor | Iterable[Tensor]", clip_value: float) -> None:
@@ -53,8 +56,16 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Set the parameters to the numbers of a row, as `parameters_to_vector` makes it."""
-    start = 0
-    for p in parameters:
-        p.data[...] = vec.data[start : start + p.numel()].reshape(p.shape)
-        start += p.numel()
+    """Copy a row of numbers, as `parameters_to_vector` makes it, into the parameters.
+
+    Raises ValueError for a row of another length.
+    """
+    parameters = list(parameters)
+    ends = list(accumulate(p.numel() for p in parameters))
+    if vec.shape != (ends[-1],):
+        raise ValueError(
+            f"vector_to_parameters: a vector {vec.shape} does not fill parameters of {ends[-1]} "
+            "numbers."
+        )
+    for p, part in zip(parameters, np.split(vec.data, ends[:-1]), strict=True):
+        p.data[...] = part.reshape(p.shape)

@@ -26,7 +26,7 @@ class Span(NamedTuple):
         parts = []
         for p in self.params:
             g = p.grad.data  # type: ignore[union-attr]
-            if g.shape != p.shape:
+            if g.shape != p.data.shape:
                 raise ValueError(f"step: a parameter of shape {p.shape} has a gradient {g.shape}.")
             parts.append(g.reshape(-1))
         if len(parts) == 1 and parts[0].flags.carray and parts[0].dtype == self.data.dtype:
