@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tinytorch import nn, random, serialize
 from tinytorch.autograd import Tensor
+from tinytorch.callbacks import Checkpoint
 from tinytorch.export import to_bytes
 from tinytorch.features import motion_features, network_input, quantize_windows
 from tinytorch.optim import Adam
@@ -120,10 +121,10 @@ def train_gesture(
     optimizer = Adam(net.parameters(), lr=4e-3)
     trainer = Trainer(
         net, optimizer, schedule=CosineAnnealingLR(optimizer, epochs), seed=seed,
-        checkpoint=checkpoint, progress=progress,
+        callbacks=[] if checkpoint is None else [Checkpoint(checkpoint)], progress=progress,
     )  # fmt: skip
-    if resume:
-        trainer.resume()
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        trainer.resume(checkpoint)
     train = DataLoader(Varied(windows, labels, features), batch_size=64, shuffle=True)
     # One or two people judge poorly which epoch was best: varied, they stand for more.
     windows, labels = recordings.windows("val", window)

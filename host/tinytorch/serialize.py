@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from tinytorch.autograd import Tensor
+from tinytorch.ops import Array
 
-_KEY = "tinytorch"  # the header's entry that holds our JSON
+# The header's entry that holds our JSON: the metadata, and a checksum of that and of all tensors,
+# as safetensors itself would not notice a changed byte. (One entry: their order is random.)
+_KEY = "tinytorch"
+_TENSOR, _TUPLE, _DICT = "$tensor", "$tuple", "$dict"
 
 
-def save(
-    tensors: Mapping[str, Tensor], path: "str | Path", metadata: "Mapping[str, Any] | None" = None
-) -> None:
-    """Write a state_dict; a file that was there before stays whole until the new one is.
-
-    metadata: anything that fits into JSON.
-    """
-    arrays = {name: np.array(t.data, order="C") for name, t in tensors.items()}
-    content = to_bytes(arrays, {_KEY: json.dumps(metadata or {})})
+def write(path: "str | Path", content: bytes) -> None:
+    """Write a file; one that was there before stays whole until the new one is."""
     path = Path(path)
     new = path.with_name(path.name + ".new")
     try:
@@ -38,6 +36,18 @@ def save(
         raise
 
 
+def save(
+    tensors: Mapping[str, Tensor], path: "str | Path", metadata: "Mapping[str, Any] | None" = None
+) -> None:
+    """Write a state_dict; a file that was there before stays whole until the new one is.
+
+    metadata: anything that fits into JSON.
+    """
+    arrays = {name: np.array(t.data, order="C") for name, t in tensors.items()}
+    entry = {"crc32": _checksum(arrays, metadata or {}), "metadata": metadata or {}}
+    write(path, to_bytes(arrays, {_KEY: json.dumps(entry)}))
+
+
 def load(path: "str | Path") -> dict[str, Tensor]:
     """The tensors of a file, as `load_state_dict` takes them. Raises ValueError if it is broken."""
     return load_with_metadata(path)[0]
@@ -49,7 +59,55 @@ def load_with_metadata(path: "str | Path") -> tuple[dict[str, Tensor], dict[str,
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with safe_open(path, "np") as file:
-            metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            return {name: Tensor(file.get_tensor(name)) for name in file.keys()}, metadata  # noqa: SIM118
+            entry = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a safetensors file, or it is damaged ({error}).") from None
+    except (TypeError, AttributeError) as error:  # bfloat16 and its like
+        raise ValueError(f"{path} holds numbers of a type that numpy lacks ({error}).") from None
+    metadata = entry.get("metadata", {})
+    if entry and entry.get("crc32") != _checksum(arrays, metadata):
+        raise ValueError(f"{path} is damaged: what it holds is not what was written.")
+    return {name: Tensor(a) for name, a in arrays.items()}, metadata
+
+
+def _checksum(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    total = zlib.crc32(json.dumps(metadata).encode())
+    for name in sorted(arrays):
+        total = zlib.crc32(name.encode(), total)
+        total = zlib.crc32(arrays[name].tobytes(), total)
+    return f"{total:08x}"
+
+
+def pack(value: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
+    """Nested dicts, lists and tuples as `metadata` can hold them; arrays go into `tensors`.
+
+    name: what theirs begin with. `unpack` gives the value again, with keys and tuples as they were.
+    """
+    if isinstance(value, (Tensor, np.ndarray)):
+        tensors[name] = Tensor(value)
+        return {_TENSOR: name, "array": isinstance(value, np.ndarray)}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        parts = {k: pack(v, tensors, f"{name}.{k}" if name else str(k)) for k, v in value.items()}
+        return parts if all(isinstance(k, str) for k in value) else {_DICT: list(parts.items())}
+    if isinstance(value, (list, tuple)):
+        items = [pack(v, tensors, f"{name}.{i}") for i, v in enumerate(value)]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
+    return value
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [unpack(v, tensors) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        tensor = tensors[value[_TENSOR]]
+        return tensor.data if value["array"] else tensor
+    if _TUPLE in value:
+        return tuple(unpack(v, tensors) for v in value[_TUPLE])
+    if _DICT in value:  # JSON's keys are strings
+        return {k: unpack(v, tensors) for k, v in value[_DICT]}
+    return {k: unpack(v, tensors) for k, v in value.items()}
