@@ -9,6 +9,8 @@ registers, and a product and a sum may be one instruction (`contract`). The orde
 kernel is compiled: the same machine gives the same bits every time. NaN and infinity are kept.
 """
 
+from math import log
+
 import numpy as np
 from numba import njit
 from numpy import float32, int32, sqrt
@@ -393,6 +395,49 @@ def softmax_of_x(g, y, result):
             total += out[c] * some[c]
         for c in range(len(out)):
             to[c] = out[c] * (some[c] - total)
+
+
+@compiled
+def cross_entropy(
+    x, target, weight, ignore_index, label_smoothing, losses, shares, slope
+):  # fmt: skip
+    even = float32(label_smoothing / x.shape[1])
+    for i in range(len(x)):
+        row, to, label = x[i], slope[i], target[i]
+        if label == ignore_index:
+            losses[i] = shares[i] = 0
+            to[:] = 0
+            continue
+        top, total = _top(row), float32(0)
+        for c in range(len(row)):
+            to[c] = _exp(row[c] - top)
+            total += to[c]
+        top += float32(log(total))
+        shares[i] = ONE if weight is None else weight[label]
+        sharp = shares[i] * float32(1 - label_smoothing)
+        loss, wanted = sharp * (top - row[label]), sharp
+        if label_smoothing != 0:
+            for c in range(len(row)):
+                part = even if weight is None else even * weight[c]
+                loss += part * (top - row[c])
+                wanted += part
+        total = wanted / total
+        for c in range(len(row)):
+            to[c] *= total
+        to[label] -= sharp
+        if label_smoothing != 0:
+            for c in range(len(row)):
+                to[c] -= even if weight is None else even * weight[c]
+        losses[i] = loss
+
+
+@compiled
+def add_rows(index, g, result):
+    result[:] = 0
+    for i in range(len(index)):
+        some, to = g[i], result[index[i]]
+        for c in range(len(to)):
+            to[c] += some[c]
 
 
 # Element by element, on flat arrays.

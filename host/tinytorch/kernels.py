@@ -637,40 +637,47 @@ def cross_entropy(
     Raises ValueError for a class that x does not have.
     """
     x = _contiguous(x)
+    if x.shape[1] == 0 or (target.view(f"u{target.itemsize}") >= x.shape[1]).any():  # or negative
+        _check_range("cross_entropy", "class", target[target != ignore_index], x.shape[1])
+    losses, shares = np.empty((2, len(x)), x.dtype)
+    slope = memory.empty(x.shape, x.dtype)
+    _cross_entropy(x, target, weight, ignore_index, label_smoothing, losses, shares, slope)
+    total = shares.sum() if reduction == "mean" else x.dtype.type(1)
+    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
+        y = losses if reduction == "none" else np.asarray(losses.sum() / total)
+
+    def of_x(g: Array) -> Array:
+        scale = (g / total).reshape(-1, 1)
+        return np.multiply(slope, scale, out=memory.empty(x.shape, x.dtype))
+
+    return y, (of_x, None, None)
+
+
+@fast.kernel
+def _cross_entropy(
+    x: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float,
+    losses: Array, shares: Array, slope: Array,
+) -> None:  # fmt: skip
+    """For each row its loss, what it counts in the mean, and the gradient of its loss."""
     counted = target != ignore_index
     labels = np.where(counted, target, 0)
-    _check_range("cross_entropy", "class", labels, x.shape[1])
     rows = np.arange(len(x))
-    share = counted.astype(x.dtype)  # of each row in the mean
-    if weight is not None:
-        share *= weight[labels]
+    shares[:] = counted if weight is None else counted * weight[labels]
     highest = x.max(1, keepdims=True, initial=-np.inf)
-    p = np.subtract(x, highest, out=memory.empty(x.shape, x.dtype))
-    np.exp(p, out=p)
-    sums = _row_sums(p)
+    np.subtract(x, highest, out=slope)  # exp cannot overflow
+    np.exp(slope, out=slope)
+    sums = _row_sums(slope)
     log_sums = (highest + np.log(sums))[:, 0]
-    sharp = share * x.dtype.type(1 - label_smoothing)  # of each row on its class
-    y = sharp * (log_sums - x[rows, labels])
+    sharp = shares * x.dtype.type(1 - label_smoothing)  # of each row on its class
+    losses[:] = sharp * (log_sums - x[rows, labels])
     even = np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)  # on every class
     if weight is not None:
         even *= weight
+    slope *= (sharp + counted * even.sum())[:, None] / sums
+    slope[rows, labels] -= sharp
     if label_smoothing:
-        y += counted * (even.sum() * log_sums - x @ even)
-    total = share.sum() if reduction == "mean" else x.dtype.type(1)
-    if reduction != "none":
-        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
-            y = np.asarray(y.sum() / total)
-
-    def of_x(g: Array) -> Array:
-        scale = g / total
-        result = memory.empty(x.shape, x.dtype)
-        np.multiply(p, ((sharp + counted * even.sum()) * scale)[:, None] / sums, out=result)
-        result[rows, labels] -= sharp * scale
-        if label_smoothing:
-            result -= (counted * scale)[:, None] * even
-        return result
-
-    return y, (of_x, None, None)
+        losses += counted * (even.sum() * log_sums - x @ even)
+        slope -= counted[:, None] * even
 
 
 def _check_range(operation: str, what: str, numbers: Array, end: int) -> None:
@@ -731,14 +738,21 @@ def embedding(weight: Array, index: Array, *, padding_idx: int | None = None) ->
     np.take(weight, index, 0, out=y, mode="clip")  # any other mode copies once more
 
     def of_weight(g: Array) -> Array:
-        result = np.zeros(weight.shape, weight.dtype)
-        order = index.reshape(-1).argsort(kind="stable")
-        found = index.reshape(-1)[order]
-        starts = np.flatnonzero(np.diff(found, prepend=-1))
-        if len(starts):
-            result[found[starts]] = np.add.reduceat(_rows(g)[order], starts, 0)
+        result = np.empty(weight.shape, weight.dtype)
+        _add_rows(_contiguous(index).reshape(-1), _rows(g), result)
         if padding_idx is not None:
             result[padding_idx] = 0
         return result
 
     return y, (of_weight, None)
+
+
+@fast.kernel
+def _add_rows(index: Array, g: Array, result: Array) -> None:
+    """result[i] is the sum of those rows of g whose index is i."""
+    result.fill(0)
+    order = index.argsort(kind="stable")
+    found = index[order]
+    starts = np.flatnonzero(np.diff(found, prepend=-1))
+    if len(starts):
+        result[found[starts]] = np.add.reduceat(g[order], starts, 0)
