@@ -453,10 +453,13 @@ def through_relu(y, g, result):
 
 
 @compiled
-def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, bias1, bias2):
+def adam(
+    p, g, m, v, largest, lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, bias1, bias2
+):  # fmt: skip
     """One step of Adam, or of AdamW (`decoupled`), on flat arrays; p, m and v change in place.
 
-    bias1, bias2: 1 - beta1**step and 1 - beta2**step.
+    largest: with amsgrad the largest v so far; else any array, which is left alone. bias1, bias2:
+    1 - beta1**step and 1 - beta2**step.
     """
     rate = float32(lr / bias1)
     root = float32(1 / sqrt(bias2))
@@ -468,7 +471,11 @@ def adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, bias1, bias
         gi = g[i] + decay * p[i]
         m[i] += keep1 * (gi - m[i])
         v[i] = beta2_ * v[i] + keep2 * gi * gi
-        p[i] = shrink * p[i] - rate * m[i] / (sqrt(v[i]) * root + eps_)
+        square = v[i]
+        if amsgrad:
+            largest[i] = max(largest[i], square)
+            square = largest[i]
+        p[i] = shrink * p[i] - rate * m[i] / (sqrt(square) * root + eps_)
 
 
 @compiled
@@ -512,7 +519,7 @@ def rmsprop(p, g, v, mean, velocity, lr, alpha, eps, weight_decay, momentum, cen
         square = v[i]
         if centered:
             mean[i] += new * (gi - mean[i])
-            square -= mean[i] * mean[i]
+            square = max(square - mean[i] * mean[i], float32(0))  # rounding may leave a little less
         step = gi / (sqrt(square) + eps_)
         if momentum != 0:
             velocity[i] = momentum_ * velocity[i] + step

@@ -22,6 +22,7 @@ CASES = {
     "Adam decay": {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1},
     "AdamW": {"lr": 0.01},
     "AdamW decay": {"lr": 0.05, "betas": (0.5, 0.7), "weight_decay": 0.3, "maximize": True},
+    "AdamW amsgrad": {"lr": 0.01, "amsgrad": True, "betas": (0.8, 0.6)},
     "RMSprop": {},
     "RMSprop centered": {"lr": 0.02, "alpha": 0.8, "centered": True, "eps": 1e-3},
     "RMSprop momentum": {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.1},
