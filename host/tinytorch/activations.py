@@ -57,10 +57,8 @@ def hardswish(a: Array) -> Result:
     y *= a
 
     def of_a(g: Array) -> Array:
-        slope = np.clip(a / a.dtype.type(3) + a.dtype.type(0.5), None, 1)
-        slope[a <= -3] = 0
-        slope[a >= 3] = 1
-        return np.multiply(g, slope, out=slope)
+        slope = a / a.dtype.type(3) + a.dtype.type(0.5)
+        return g * np.where(a < 3, slope * (a > -3), a.dtype.type(1))
 
     return y, (of_a,)
 
@@ -90,7 +88,7 @@ def erf(a: Array) -> Array:
     """The error function; float64, which is for checks, one number at a time."""
     if a.dtype != np.float32:
         return np.asarray(_exact_erf(a), a.dtype)
-    x = np.clip(a, -3.93, 3.93)
+    x = np.asarray(np.clip(a, -3.93, 3.93))
     square = x * x
     x *= _polynomial(_ERF_P, square)
     x /= _polynomial(_ERF_Q, square)
@@ -117,7 +115,7 @@ def gelu(a: Array, *, approximate: str) -> Result:
         share *= a.dtype.type(0.5)
 
         def of_a(g: Array) -> Array:
-            density = a * a
+            density = np.asarray(a * a)
             density *= a.dtype.type(-0.5)
             np.exp(density, out=density)
             density *= a
@@ -166,6 +164,30 @@ def binary_cross_entropy(p: Array, target: Array) -> Result:
         lambda g: g * (p - target) / np.maximum((1 - p) * p, p.dtype.type(1e-12)),
         lambda g: g * (of_zero - of_one),
     )
+
+
+def nll_loss(
+    x: Array, target: Array, weight: Array | None, *, reduction: str, ignore_index: int
+) -> Result:
+    """-x[target] of each row: x (N, C) and target (N,) ints -> a number, or (N,).
+
+    weight, ignore_index and reduction as in tinytorch.kernels.cross_entropy.
+    """
+    counted = target != ignore_index
+    at = np.arange(len(x)), np.where(counted, target, 0)
+    share = counted.astype(x.dtype) if weight is None else np.where(counted, weight[at[1]], 0)
+    y = -np.where(counted, x[at], 0) * share
+    total = share.sum() if reduction == "mean" else x.dtype.type(1)
+    if reduction != "none":
+        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
+            y = np.asarray(y.sum() / total)
+
+    def of_x(g: Array) -> Array:
+        result = np.zeros_like(x)
+        result[at] = -share * (g / total)
+        return result
+
+    return y, (of_x, None, None)
 
 
 def xlogx(a: Array) -> Result:

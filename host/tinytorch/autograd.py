@@ -457,6 +457,14 @@ class Tensor:
     def log_softmax(self, dim: int) -> "Tensor":
         return apply(kernels.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        """A leaf of its own, as in a copy of a network."""
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: gradients flow through this tensor: detach() it first.")
+        copy = memo[id(self)] = type(self)(self.data.copy(), self.requires_grad)
+        copy.grad = None if self.grad is None else Tensor(self.grad.data.copy())
+        return copy
+
     # Layers.
 
     def _same_type(self, operation: str, other: "Tensor") -> None:

@@ -1,61 +1,61 @@
 """PyTorch's `torch.nn`: one file a family of layers, all their names here."""
 
-from tinytorch.nn import functional as functional
-from tinytorch.nn import utils as utils
-from tinytorch.nn.layers import (
-    AdaptiveAvgPool1d as AdaptiveAvgPool1d,
+# ruff: noqa: F401 - the names are for others.
+
+from tinytorch.nn import functional, init, utils
+from tinytorch.nn.attention import (
+    LearnedPositionalEncoding,
+    MultiheadAttention,
+    SinusoidalPositionalEncoding,
+    TransformerEncoder,
+    TransformerEncoderLayer,
 )
 from tinytorch.nn.layers import (
-    AdaptiveAvgPool2d as AdaptiveAvgPool2d,
-)
-from tinytorch.nn.layers import (
-    AvgPool1d as AvgPool1d,
-)
-from tinytorch.nn.layers import (
-    AvgPool2d as AvgPool2d,
-)
-from tinytorch.nn.layers import (
-    BatchNorm1d as BatchNorm1d,
-)
-from tinytorch.nn.layers import (
-    BatchNorm2d as BatchNorm2d,
-)
-from tinytorch.nn.layers import (
-    Conv1d as Conv1d,
-)
-from tinytorch.nn.layers import (
-    Conv2d as Conv2d,
-)
-from tinytorch.nn.layers import (
-    Dropout as Dropout,
-)
-from tinytorch.nn.layers import (
-    Flatten as Flatten,
-)
-from tinytorch.nn.layers import (
-    Linear as Linear,
-)
-from tinytorch.nn.layers import (
-    MaxPool1d as MaxPool1d,
-)
-from tinytorch.nn.layers import (
-    MaxPool2d as MaxPool2d,
-)
-from tinytorch.nn.layers import (
-    ReLU as ReLU,
-)
-from tinytorch.nn.layers import (
-    Sequential as Sequential,
+    ELU,
+    GELU,
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    Dropout,
+    Embedding,
+    Flatten,
+    Hardsigmoid,
+    Hardswish,
+    Identity,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    MaxPool1d,
+    MaxPool2d,
+    ModuleDict,
+    ModuleList,
+    ParameterList,
+    ReLU,
+    ReLU6,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    Unflatten,
 )
 from tinytorch.nn.losses import (
-    CrossEntropyLoss as CrossEntropyLoss,
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
 )
-from tinytorch.nn.losses import (
-    MSELoss as MSELoss,
-)
-from tinytorch.nn.module import (
-    Module as Module,
-)
-from tinytorch.nn.module import (
-    Parameter as Parameter,
-)
+from tinytorch.nn.module import Module, Parameter
+from tinytorch.nn.recurrent import GRU, LSTM, RNN
