@@ -536,7 +536,7 @@ def layer_norm(
 
 def _means(rows: Array) -> Array:
     """The mean of each row, as a column."""
-    return rows @ np.full((rows.shape[1], 1), 1 / rows.shape[1], rows.dtype)
+    return rows @ np.full((rows.shape[1], 1), 1 / max(1, rows.shape[1]), rows.dtype)
 
 
 @fast.kernel
@@ -609,7 +609,9 @@ def log_softmax(x: Array, *, dim: int) -> Result:
     rows = _last(x, dim)
     y = memory.empty(rows.shape, x.dtype)
     np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)
-    y -= np.log(_row_sums(np.exp(y, out=memory.empty(rows.shape, x.dtype))))
+    sums = _row_sums(np.exp(y, out=memory.empty(rows.shape, x.dtype)))
+    if x.size:
+        y -= np.log(sums)
 
     def of_x(g: Array) -> Array:
         g = _last(g, dim)
@@ -647,7 +649,7 @@ def cross_entropy(
         y = losses if reduction == "none" else np.asarray(losses.sum() / total)
 
     def of_x(g: Array) -> Array:
-        scale = (g / total).reshape(-1, 1)
+        scale = (g / (total or 1)).reshape(-1, 1)
         return np.multiply(slope, scale, out=memory.empty(x.shape, x.dtype))
 
     return y, (of_x, None, None)
