@@ -26,7 +26,8 @@ BLOCK = 64  # rows that stay in the first cache while they are gone over twice
 
 @compiled
 def _positive(a):
-    return float32(0) if a < 0 else a  # NaN is no less than 0 and stays
+    y = float32(0) if a < 0 else a  # NaN is no less than 0 and stays
+    return y + float32(0)  # else LLVM makes it "store where a < 0", which it does one by one
 
 
 @compiled
@@ -186,17 +187,18 @@ def max_pool(x, y, which, window):
                 row = i * stride[0] - padding[0] + p
                 if row < 0 or row >= x.shape[1]:
                     continue
-                for j in range(y.shape[2]):
-                    best, place = y[n, i, j], which[n, i, j]
-                    for q in range(kernel[1]):
+                for q in range(kernel[1]):
+                    number = which.dtype.type(p * kernel[1] + q)
+                    for j in range(y.shape[2]):
                         at = j * stride[1] - padding[1] + q
                         if at < 0 or at >= x.shape[2]:
                             continue
-                        a, number = x[n, row, at], p * kernel[1] + q
+                        a, best, place = x[n, row, at], y[n, i, j], which[n, i, j]
                         for c in range(len(a)):
-                            larger = a[c] > best[c] or a[c] != a[c]  # a NaN stays
-                            best[c] = a[c] if larger else best[c]
-                            place[c] = number if larger else place[c]
+                            new, old, was = a[c], best[c], place[c]
+                            larger = new > old or new != new  # a NaN stays
+                            best[c] = (new if larger else old) + float32(0)  # as in _positive
+                            place[c] = max(was, number if larger else which.dtype.type(0))
 
 
 @compiled
@@ -215,7 +217,7 @@ def max_pool_of_x(g, which, result, window):
                         at = j * stride[1] - padding[1] + q
                         if at < 0 or at >= result.shape[2]:
                             continue
-                        a, number = result[n, row, at], p * kernel[1] + q
+                        a, number = result[n, row, at], which.dtype.type(p * kernel[1] + q)
                         for c in range(len(a)):
                             a[c] += some[c] if place[c] == number else float32(0)
 
@@ -261,14 +263,17 @@ def avg_pool_of_x(g, result, window):
 
 @compiled
 def finish(rows, bias, relu):
+    if bias is None and not relu:
+        return
+    offset = np.zeros(rows.shape[1], float32) if bias is None else bias
     for i in range(len(rows)):
         row = rows[i]
-        if bias is not None:
-            for c in range(len(row)):
-                row[c] += bias[c]
         if relu:
             for c in range(len(row)):
-                row[c] = _positive(row[c])
+                row[c] = _positive(row[c] + offset[c])
+        else:
+            for c in range(len(row)):
+                row[c] += offset[c]
 
 
 @compiled
