@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from tinytorch import fast
 from tinytorch.memory import empty_like
 from tinytorch.ops import Array, Result
 
@@ -40,9 +41,29 @@ def _logistic(a: Array) -> Array:
 
 def silu(a: Array) -> Result:
     """a * sigmoid(a). (Elfwing et al., 2017.)"""
-    s = _logistic(a)
-    y = np.multiply(a, s, out=empty_like(a))
-    return y, (lambda g: g * (s + y * (1 - s)),)
+    share, y = empty_like(a), empty_like(a)
+    _silu(a, share, y)
+
+    def of_a(g: Array) -> Array:
+        result = empty_like(y)
+        _silu_of_a(share, y, g, result)
+        return result
+
+    return y, (of_a,)
+
+
+@fast.elementwise
+def _silu(a: Array, share: Array, y: Array) -> None:
+    share[...] = _logistic(a)
+    np.multiply(a, share, out=y)
+
+
+@fast.elementwise
+def _silu_of_a(share: Array, y: Array, g: Array, result: Array) -> None:
+    np.subtract(1, share, out=result)
+    result *= y
+    result += share
+    result *= g
 
 
 def hardsigmoid(a: Array) -> Result:
@@ -110,20 +131,33 @@ def gelu(a: Array, *, approximate: str) -> Result:
             return g * (share + a * inner * share * (one - share))
 
     else:
-        share = erf(a * a.dtype.type(math.sqrt(0.5)))
-        share += one
-        share *= a.dtype.type(0.5)
+        share = empty_like(a)
+        _below(a, share)
 
         def of_a(g: Array) -> Array:
-            density = np.asarray(a * a)
-            density *= a.dtype.type(-0.5)
-            np.exp(density, out=density)
-            density *= a
-            density *= a.dtype.type(1 / math.sqrt(2 * math.pi))
-            density += share
-            return np.multiply(g, density, out=density)
+            result = empty_like(a)
+            _gelu_of_a(a, share, g, result)
+            return result
 
     return np.multiply(a, share, out=empty_like(a)), (of_a,)
+
+
+@fast.elementwise
+def _below(a: Array, share: Array) -> None:
+    share[...] = erf(a * a.dtype.type(math.sqrt(0.5)))
+    share += 1
+    share *= 0.5
+
+
+@fast.elementwise
+def _gelu_of_a(a: Array, share: Array, g: Array, result: Array) -> None:
+    np.multiply(a, a, out=result)
+    result *= -0.5
+    np.exp(result, out=result)
+    result *= a
+    result *= 1 / math.sqrt(2 * math.pi)
+    result += share
+    result *= g
 
 
 def softplus(a: Array, *, beta: float, threshold: float) -> Result:

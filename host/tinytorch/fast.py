@@ -65,6 +65,30 @@ def kernel(on_numpy: Function) -> Function:
     return fastest  # type: ignore[return-value]
 
 
+def elementwise(on_numpy: Function) -> Function:
+    """The same for functions of arrays of one shape, of which the last ones are written into.
+
+    The compiled one gets them flat, as they lie in memory; all must lie in the same order, those
+    that are written into without gaps.
+    """
+    name = on_numpy.__name__.removeprefix("_")
+
+    @wraps(on_numpy)
+    def fastest(*arrays: Any) -> Any:
+        strides = arrays[-1].strides
+        if (
+            _wanted
+            and arrays[-1].size >= SMALL
+            and all(a.dtype is _FLOAT32 and a.strides == strides for a in arrays)
+        ):
+            jit = kernels()
+            if jit is not None:
+                return getattr(jit, name)(*[a.ravel("K") for a in arrays])
+        return on_numpy(*arrays)
+
+    return fastest  # type: ignore[return-value]
+
+
 def _fit(*arguments: Any) -> bool:
     for a in arguments:
         if isinstance(a, np.ndarray) and not (

@@ -449,9 +449,48 @@ def add_rows(index, g, result):
 
 
 @compiled
+def relu(a, y):
+    for i in range(len(a)):
+        y[i] = _positive(a[i])
+
+
+@compiled
 def through_relu(y, g, result):
     for i in range(len(y)):
         result[i] = g[i] if y[i] > 0 else float32(0)
+
+
+@compiled
+def silu(a, share, y):
+    for i in range(len(a)):
+        share[i] = ONE / (ONE + _exp(-a[i]))
+        y[i] = a[i] * share[i]
+
+
+@compiled
+def silu_of_a(share, y, g, result):
+    for i in range(len(y)):
+        result[i] = g[i] * (share[i] + y[i] * (ONE - share[i]))
+
+
+@compiled
+def below(a, share):
+    """Abramowitz and Stegun, 7.1.26: right to 1e-7."""
+    for i in range(len(a)):
+        t = ONE / (ONE + float32(0.3275911 / 2**0.5) * abs(a[i]))
+        p = float32(1.061405429) * t - float32(1.453152027)
+        p = p * t + float32(1.421413741)
+        p = p * t - float32(0.284496736)
+        p = p * t + float32(0.254829592)
+        tail = float32(0.5) * p * t * _exp(float32(-0.5) * a[i] * a[i])
+        share[i] = tail if a[i] < 0 else ONE - tail
+
+
+@compiled
+def gelu_of_a(a, share, g, result):
+    for i in range(len(a)):
+        density = _exp(float32(-0.5) * a[i] * a[i]) * float32(0.3989422804)
+        result[i] = g[i] * (share[i] + a[i] * density)
 
 
 # The steps of the optimizers, on flat arrays.

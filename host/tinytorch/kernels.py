@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinytorch import fast, memory
-from tinytorch.ops import Array, Gradient, Result
+from tinytorch.ops import Array, Gradient, Result, through_relu
 from tinytorch_core import shapes
 
 Pair = tuple[int, int]
@@ -84,17 +84,12 @@ def _arriving(y: Array, relu: bool, order: Gradient) -> Gradient:
             ordered = order(g).reshape(y.shape)
             if relu:
                 passed = memory.empty(y.shape, y.dtype)
-                _through_relu(y.reshape(-1), ordered.reshape(-1), passed.reshape(-1))
+                through_relu(y, ordered, passed)
                 ordered = passed
             last[:] = g, ordered
         return last[1]
 
     return arriving
-
-
-@fast.kernel
-def _through_relu(y: Array, g: Array, result: Array) -> None:
-    np.multiply(g, y > 0, out=result)
 
 
 # Fully connected.

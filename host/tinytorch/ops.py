@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tinytorch import fast, memory
 from tinytorch.random import generator
 from tinytorch_core import shapes
 
@@ -83,8 +84,26 @@ def sigmoid(a: Array) -> Result:
 
 
 def relu(a: Array) -> Result:
-    y = np.maximum(a, 0)
-    return y, (lambda g: g * (y > 0),)
+    y = memory.empty_like(a)
+    _relu(a, y)
+
+    def of_a(g: Array) -> Array:
+        result = memory.empty_like(y)
+        through_relu(y, g, result)
+        return result
+
+    return y, (of_a,)
+
+
+@fast.elementwise
+def _relu(a: Array, y: Array) -> None:
+    np.maximum(a, a.dtype.type(0), out=y)
+
+
+@fast.elementwise
+def through_relu(y: Array, g: Array, result: Array) -> None:
+    """What of a gradient passes the ReLU that made y."""
+    np.multiply(g, y > 0, out=result)
 
 
 def dropout(a: Array, *, p: float) -> Result:
