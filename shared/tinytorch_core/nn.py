@@ -490,7 +490,10 @@ class _BatchNorm(Module):
     running_var: floats.Tensor
     num_batches_tracked: floats.Tensor
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True):
+    def __init__(
+        self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, *,
+        bias=True,
+    ):  # fmt: skip
         super().__init__()
         self.num_features = num_features
         self.eps = eps
@@ -501,7 +504,7 @@ class _BatchNorm(Module):
         zeros, ones = self.Tensor.zeros, self.Tensor.ones
         tracked = track_running_stats
         self.weight = self.Parameter(ones(shape)) if affine else None
-        self.bias = self.Parameter(zeros(shape)) if affine else None
+        self.bias = self.Parameter(zeros(shape)) if affine and bias else None
         self.register_buffer("running_mean", zeros(shape) if tracked else None)
         self.register_buffer("running_var", ones(shape) if tracked else None)
         self.register_buffer("num_batches_tracked", self._counter() if tracked else None)
@@ -526,7 +529,8 @@ class _BatchNorm(Module):
     def extra_repr(self):
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+            f"affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
         )
 
 
@@ -559,7 +563,8 @@ class LayerNorm(Module):
 
     def extra_repr(self):
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 
