@@ -14,8 +14,9 @@ from safetensors.numpy import save as to_bytes
 from tinytorch.autograd import Tensor
 from tinytorch.ops import Array
 
-# The header's entry that holds our JSON: the metadata, and a checksum of that and of all tensors,
-# as safetensors itself would not notice a changed byte. (One entry: their order is random.)
+# The header's entry that holds our JSON: the metadata, where each tensor belongs (`pack`), and a
+# checksum of that and of all tensors, as safetensors itself would not notice a changed byte. (One
+# entry: their order is random.)
 _KEY = "tinytorch"
 _TENSOR, _TUPLE, _DICT = "$tensor", "$tuple", "$dict"
 
@@ -36,25 +37,35 @@ def write(path: "str | Path", content: bytes) -> None:
         raise
 
 
-def save(
-    tensors: Mapping[str, Tensor], path: "str | Path", metadata: "Mapping[str, Any] | None" = None
-) -> None:
-    """Write a state_dict; a file that was there before stays whole until the new one is.
+def save(content: Any, path: "str | Path", metadata: "Mapping[str, Any] | None" = None) -> None:
+    """Write a state_dict, or dicts, lists and tuples of tensors, numbers and strings.
 
-    metadata: anything that fits into JSON.
+    A file that was there before stays whole until the new one is. metadata: anything that fits
+    into JSON. Raises TypeError for what cannot be saved.
     """
+    tensors: dict[str, Tensor] = {}
+    notes = {"metadata": metadata or {}, "content": pack(content, tensors)}
     arrays = {name: np.array(t.data, order="C") for name, t in tensors.items()}
-    entry = {"crc32": _checksum(arrays, metadata or {}), "metadata": metadata or {}}
+    entry = {"crc32": _checksum(arrays, notes), **notes}
     write(path, to_bytes(arrays, {_KEY: json.dumps(entry)}))
 
 
-def load(path: "str | Path") -> dict[str, Tensor]:
-    """The tensors of a file, as `load_state_dict` takes them. Raises ValueError if it is broken."""
-    return load_with_metadata(path)[0]
+def load(path: "str | Path") -> Any:
+    """What `save` wrote, or the tensors by name if it was another program.
+
+    Raises ValueError for a file that is broken.
+    """
+    tensors, notes = _read(path)
+    return unpack(notes["content"], tensors) if notes else tensors
 
 
 def load_with_metadata(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata that `save` was given."""
+    """The tensors, by name, and the metadata that `save` was given."""
+    tensors, notes = _read(path)
+    return tensors, notes.get("metadata", {})
+
+
+def _read(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
@@ -65,14 +76,14 @@ def load_with_metadata(path: "str | Path") -> tuple[dict[str, Tensor], dict[str,
         raise ValueError(f"{path} is not a safetensors file, or it is damaged ({error}).") from None
     except (TypeError, AttributeError) as error:  # bfloat16 and its like
         raise ValueError(f"{path} holds numbers of a type that numpy lacks ({error}).") from None
-    metadata = entry.get("metadata", {})
-    if entry and entry.get("crc32") != _checksum(arrays, metadata):
+    notes = {name: entry[name] for name in ("metadata", "content") if name in entry}
+    if entry and entry.get("crc32") != _checksum(arrays, notes):
         raise ValueError(f"{path} is damaged: what it holds is not what was written.")
-    return {name: Tensor(a) for name, a in arrays.items()}, metadata
+    return {name: Tensor(a) for name, a in arrays.items()}, notes
 
 
-def _checksum(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
-    total = zlib.crc32(json.dumps(metadata).encode())
+def _checksum(arrays: Mapping[str, Array], notes: Mapping[str, Any]) -> str:
+    total = zlib.crc32(json.dumps(notes).encode())
     for name in sorted(arrays):
         total = zlib.crc32(name.encode(), total)
         total = zlib.crc32(arrays[name].tobytes(), total)
@@ -85,6 +96,8 @@ def pack(value: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
     name: what theirs begin with. `unpack` gives the value again, with keys and tuples as they were.
     """
     if isinstance(value, (Tensor, np.ndarray)):
+        while name in tensors:
+            name += "_"  # "a.b" and the b of "a"
         tensors[name] = Tensor(value)
         return {_TENSOR: name, "array": isinstance(value, np.ndarray)}
     if isinstance(value, np.generic):
@@ -95,6 +108,11 @@ def pack(value: Any, tensors: dict[str, Tensor], name: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         items = [pack(v, tensors, f"{name}.{i}") for i, v in enumerate(value)]
         return {_TUPLE: items} if isinstance(value, tuple) else items
+    if not isinstance(value, (str, int, float, bool, type(None))):
+        raise TypeError(
+            f"save: {name or 'this'} is a {type(value).__name__}: give tensors, numbers and "
+            "strings, and of modules and optimizers the state_dict()."
+        )
     return value
 
 
