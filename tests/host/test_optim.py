@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -202,6 +203,14 @@ def test_data_may_be_replaced_at_any_time():
     train(optimizer, net)
     assert net[0].weight.dtype == optimizer.state[net[0].weight]["exp_avg"].dtype == np.float64
     np.testing.assert_allclose(net[0].weight.data, first, rtol=1e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_goes_on_by_itself(copied):
+    optimizer = optim.Adam(parameters(tinytorch)[0])
+    steps(optimizer, 0, 3)
+    other = copied(optimizer)
+    assert steps(other, 3, 6) == steps(optimizer, 3, 6)
 
 
 def test_a_tensor_that_shares_memory_sees_the_steps():

@@ -61,8 +61,12 @@ class Flat:
         return flat[first:end].reshape(self.params[i].shape)
 
     def at_home(self) -> bool:
-        """Whether no parameter was given other data since, as by `Module.to`."""
-        return all(p.data is home for p, home in zip(self.params, self._homes, strict=True))
+        """Whether no parameter was given other data since, as by `Module.to`.
+
+        In a deep copy, or out of a pickle, nothing is a view any more.
+        """
+        views = self._homes[0].base is self.data
+        return views and all(p.data is h for p, h in zip(self.params, self._homes, strict=True))
 
     def spans(self, names: "tuple[str | None, ...]") -> list[Span]:
         """What is to be stepped now, and counted as stepped by whoever does it.
