@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 from tinytorch_core import nn
 from tinytorch_core.tensor import ones, tensor, zeros
 
@@ -93,9 +95,82 @@ def test_shapes_of_layers():
     assert nn.BatchNorm2d(4)(x).shape == x.shape
 
 
+def test_activations_and_norms():
+    x = zeros((2, 4)).uniform_(-3, 3)
+    net = nn.Sequential(
+        nn.ReLU6(), nn.GELU(), nn.SiLU(), nn.Tanh(), nn.Sigmoid(), nn.Hardswish(),
+        nn.Hardsigmoid(), nn.LeakyReLU(), nn.ELU(), nn.Softplus(), nn.LayerNorm(4), nn.Identity(),
+        nn.LogSoftmax(1), nn.Softmax(-1), nn.Unflatten(1, (2, -1)),
+    )  # fmt: skip
+    y = net(x)
+    assert y.shape == (2, 2, 2) and abs(y.sum().item() - 2) < 1e-5
+    assert list(net.state_dict().keys()) == ["10.weight", "10.bias"]
+
+
+def test_embedding():
+    layer = nn.Embedding(4, 3, padding_idx=1)
+    x = tensor([[1, 3], [0, 1]])
+    assert layer(x).shape == (2, 2, 3) and layer(x)[0, 0].tolist() == [0, 0, 0]
+    assert layer(x)[0, 1].tolist() == layer.weight[3].tolist() != [0, 0, 0]
+
+
+def test_containers():
+    layers = nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])
+    layers.insert(1, nn.ReLU())
+    layers[0] = nn.Tanh()
+    assert len(layers) == 4 and len(layers[1:]) == 3
+    assert list(layers.state_dict()) == ["2.weight", "2.bias", "3.weight", "3.bias"]
+    assert repr(layers[2:]) == (
+        "ModuleList(\n  (0-1): 2 x Linear(in_features=2, out_features=2, bias=True)\n)"
+    )
+    net = nn.Sequential(OrderedDict([("one", nn.Linear(2, 1)), ("two", nn.ReLU())]))
+    assert [n for n, _ in net.named_children()] == ["one", "two"] and net.two is net[-1]
+    assert net[:1](ones((1, 2))).shape == (1, 1)
+    table = nn.ModuleDict({"a": nn.ReLU()})
+    table["b"] = nn.Linear(1, 1)
+    del table["a"]
+    assert table.keys() == ["b"] and "a" not in table and len(list(table.parameters())) == 2
+    weights = nn.ParameterList([ones((2,))])
+    assert [n for n, _ in weights.named_parameters()] == ["0"]
+
+
+def test_what_is_registered_and_removed():
+    net = nn.Module()
+    net.register_buffer("kept", ones((1,)))
+    net.register_buffer("lost", ones((1,)), False)
+    net.register_parameter("none", None)
+    net.layer = nn.Linear(1, 1)
+    assert list(net.state_dict().keys()) == ["kept", "layer.weight", "layer.bias"]
+    assert len(list(net.buffers())) == 2
+    names = []
+    net.apply(lambda m: names.append(type(m).__name__))
+    assert names == ["Linear", "Module"] and net.get_submodule("layer") is net.layer
+    del net.layer
+    assert not hasattr(net, "layer") and list(net.parameters()) == []
+    found = net.load_state_dict({"kept": zeros((1,)), "x": ones((1,))}, strict=False)
+    assert found.unexpected_keys == ["x"] and net.kept.item() == 0
+    for wrong in ("a.b", "", "forward"):
+        try:
+            net.add_module(wrong, nn.ReLU())
+        except KeyError as e:
+            assert repr(wrong) in str(e)
+        else:
+            raise AssertionError("accepted")
+
+
+def test_batch_norms_without_parts():
+    x = tensor([[1, 5], [3, 1]])
+    assert nn.BatchNorm1d(2, affine=False).state_dict().get("weight") is None
+    y = nn.BatchNorm1d(2, eps=0.0, track_running_stats=False).eval()(x)
+    assert max([abs(a - b) for a, b in zip(y.data, [-1, 1, 1, -1])]) < 1e-6
+    norm = nn.BatchNorm1d(2, momentum=None)
+    norm(x)
+    assert norm.running_mean.tolist() == [2, 3] and norm.num_batches_tracked.item() == 1
+
+
 def test_dropout_rests_in_eval():
     x = ones((64,))
-    assert min(nn.Dropout(0.5)(x).data) == 0
+    assert min(nn.Dropout(0.5)(x).data) == 0 and max(nn.Dropout(1.0)(x).data) == 0
     assert nn.Dropout(0.5).eval()(x).tolist() == x.tolist()
 
 

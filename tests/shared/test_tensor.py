@@ -87,6 +87,50 @@ def test_functions():
     assert ones((4,)).dropout(0.5, False).tolist() == [1, 1, 1, 1]
 
 
+def test_activations():
+    x = tensor([-4, -1, 0, 1, 7])
+    close(x.relu6(), [0, 0, 0, 1, 6])
+    close(x.leaky_relu(0.5), [-2, -0.5, 0, 1, 7])
+    close(x.elu(2.0), [-1.963369, -1.264241, 0, 1, 7])
+    close(x.gelu(), [-0.000127, -0.158655, 0, 0.841345, 7], 1e-4)
+    close(x.gelu("tanh"), [-0.00007, -0.158808, 0, 0.841192, 7], 1e-4)
+    close(x.silu(), [-0.071945, -0.268941, 0, 0.731059, 6.993623])
+    close(x.hardsigmoid(), [0, 1 / 3, 0.5, 2 / 3, 1])
+    close(x.hardswish(), [0, -1 / 3, 0, 2 / 3, 7])
+    close(x.softplus(), [0.01815, 0.313262, 0.693147, 1.313262, 7.000911])
+    close(x.softplus(2.0, 1.0)[3:], [1, 7])
+    close(x.tanh(), [-0.999329, -0.761594, 0, 0.761594, 0.999998])
+    close(tensor([-1000, 0, 1000]).sigmoid(), [0, 0.5, 1])
+    close(tensor([[0, 0], [1000, 1000]]).log_softmax(1), [[-0.693147] * 2] * 2)
+
+
+def test_linear_and_embedding():
+    weight = tensor([[1, 0], [0, 1], [1, 1]])
+    close(tensor([2, 5]).linear(weight), [2, 5, 7])
+    close(zeros(2, 1, 2).linear(weight, tensor([1, 2, 3])), [[[1, 2, 3]], [[1, 2, 3]]])
+    assert zeros(0, 2).linear(weight).shape == (0, 3)
+    close(tensor([[2, 0]]).embedding(weight), [[[1, 1], [1, 0]]])
+    error(lambda: zeros(2, 3).linear(weight), "linear", "(2, 3)", "(3, 2)")
+    error(lambda: zeros(2, 2).linear(weight, zeros(2)), "bias (2,)", "(3, 2)")
+    error(lambda: tensor([-1]).embedding(weight), "index -1", "0 to 2")
+
+
+def test_layer_norm():
+    x = tensor([[1, 3, 5], [2, 2, 2]])
+    a = 1.5**0.5
+    close(x.layer_norm((3,), eps=0.0001), [[-a, 0, a], [0, 0, 0]], 1e-4)
+    y = x.layer_norm((2, 3), ones(2, 3) * 2, ones(2, 3))
+    assert abs(y.mean().item() - 1) < 1e-5 and y.shape == (2, 3)
+    error(lambda: x.layer_norm((2,)), "layer_norm", "(2, 3)", "(2,)")
+    error(lambda: x.layer_norm((3,), ones(2)), "layer_norm", "weight or bias (2,)", "(3,)")
+
+
+def test_normal_numbers():
+    x = zeros(3000).normal_(1.0, 2.0)
+    centred = x - x.mean()
+    assert abs(x.mean().item() - 1) < 0.2 and abs((centred * centred).mean().item() - 4) < 0.5
+
+
 def test_matmul():
     a = tensor([[1, 2], [3, 4], [5, 6]])
     close(a @ tensor([[1, 0, 2], [0, 1, 1]]), [[1, 2, 4], [3, 4, 10], [5, 6, 16]])
@@ -113,6 +157,16 @@ def test_conv1d():
     error(lambda: x.conv1d(w, tensor([1, 2])), "bias (2,)")
 
 
+def test_padding_by_name():
+    x = tensor([[[1, 2, 3, 4]]])
+    close(x.conv1d(ones(1, 1, 3), padding="same"), [[[3, 6, 9, 7]]])
+    close(x.conv1d(ones(1, 1, 2), padding="same"), [[[3, 5, 7, 4]]])  # more at the end
+    close(x.conv1d(ones(1, 1, 2), padding="valid"), [[[3, 5, 7]]])
+    assert ones(1, 1, 4, 5).conv2d(ones(2, 1, 2, 3), padding="same").shape == (1, 2, 4, 5)
+    error(lambda: x.conv1d(ones(1, 1, 2), stride=2, padding="same"), "'same'", "stride (2,)")
+    error(lambda: x.conv1d(ones(1, 1, 2), padding="full"), "'full'")
+
+
 def test_conv2d_depthwise():
     x = counting(1, 2, 3, 3)
     w = tensor([[[[1, 0], [0, 1]]], [[[0, 1], [1, 0]]]])
@@ -130,6 +184,10 @@ def test_pools():
     close(image.max_pool2d((2, 2)), [[[[5, 7]]]])
     close(image.avg_pool2d(2), [[[[2.5, 4.5]]]])
     error(lambda: x.max_pool1d(2, 2, 2), "padding (2,)", "kernel (2,)")
+    close(x.adaptive_avg_pool1d(2), [[[8 / 3, 3]]])
+    close(x.adaptive_avg_pool1d(1), [[[3]]])
+    close(image.adaptive_avg_pool2d((1, None)), [[[[2, 3, 4, 5]]]])
+    error(lambda: x.adaptive_avg_pool2d(1), "adaptive_avg_pool2d", "(1, 1, 5)", "(1, 1)")
     error(lambda: x.max_pool2d(2), "max_pool2d", "(1, 1, 5)")
 
 
@@ -143,6 +201,18 @@ def test_batch_norm():
     close(mean, [0.4, 2.5])
     close(var, [0.9 + 2 / 3, 0.9 + 50 / 3])
     close(x.batch_norm(zeros((2,)), ones((2,)), gain, bias, False, 0.1, 0.0)[0, 1], [21, 41])
+
+
+def test_batch_norm_that_averages_all_batches():
+    mean, var, count = zeros((1,)), ones((1,)), zeros(())
+    for start in (0, 4):
+        x = tensor([[start], [start + 2]])
+        y = x.batch_norm(mean, var, None, None, True, None, 0.0, count)
+        close(y, [[-1], [1]])
+    assert count.item() == 2
+    close(mean, [3])
+    close(var, [2])
+    close(tensor([[1], [3]]).batch_norm(None, None, eps=0.0), [[-1], [1]])
 
 
 def test_tensors_of_nothing():
