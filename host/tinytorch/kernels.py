@@ -45,6 +45,10 @@ def _wide(rows: Array) -> tuple[Array, int]:
     return rows.reshape(len(rows) // together, together * rows.shape[1]), together
 
 
+def _tiled(row: Array, times: int) -> Array:
+    return row if times == 1 else np.tile(row, times)
+
+
 def _sums(rows: Array) -> Array:
     """The sum of each column."""
     return np.ones(len(rows), rows.dtype) @ rows
@@ -53,12 +57,12 @@ def _sums(rows: Array) -> Array:
 @fast.kernel
 def _scale(rows: Array, gain: Array, out: Array) -> None:
     wide, together = _wide(rows)
-    np.multiply(wide, np.tile(gain, together), out=out.reshape(wide.shape))
+    np.multiply(wide, _tiled(gain, together), out=out.reshape(wide.shape))
 
 
 def _shift(rows: Array, by: Array, out: Array) -> None:
     wide, together = _wide(rows)
-    np.add(wide, np.tile(by, together), out=out.reshape(wide.shape))
+    np.add(wide, _tiled(by, together), out=out.reshape(wide.shape))
 
 
 @fast.kernel
@@ -212,12 +216,16 @@ def _columns(
     np.matmul(columns, matrix.swapaxes(1, 2), out=by_group(y))
 
     def of_x(g: Array) -> Array:
-        spread = memory.empty(columns.shape, x.dtype)
-        np.matmul(by_group(g), matrix, out=spread)
-        if plain:
-            return spread.reshape(x.shape)
         result = memory.empty(x.shape, x.dtype)
-        _spread(spread.reshape(groups, n, *out, *kernel, each), result, window)
+        turned = _turned(window)
+        if turned is None:
+            spread = memory.empty(columns.shape, x.dtype)
+            np.matmul(by_group(g), matrix, out=spread)
+            _spread(spread.reshape(groups, n, *out, *kernel, each), result, window)
+        else:
+            back = filters.reshape(groups, -1, each, *kernel)[..., ::-1, ::-1].swapaxes(1, 2)
+            back = back.reshape(groups * each, channels // groups, *kernel)
+            _columns(g, back, result, groups, turned)
         return result
 
     def of_filters(g: Array) -> Array:
@@ -227,16 +235,36 @@ def _columns(
     return of_x, of_filters
 
 
+def _turned(window: Window) -> Window | None:
+    """The convolution, with the kernel turned round, that takes a gradient back.
+
+    None where the stride leaves inputs out, or the padding more than the kernel reaches.
+    """
+    kernel, stride, padding, dilation = window
+    top, left = [
+        (k - 1) * d - p for k, d, p in zip(kernel, dilation, padding, strict=True)
+    ]  # fmt: skip
+    if stride != (1, 1) or top < 0 or left < 0:
+        return None
+    return kernel, stride, (top, left), dilation
+
+
+def _padded(x: Array, padding: Pair) -> Array:
+    """x (N, H, W, C) with zeros around it."""
+    if padding == (0, 0):
+        return x
+    (n, height, width, channels), (top, left) = x.shape, padding
+    padded = memory.empty((n, height + 2 * top, width + 2 * left, channels), x.dtype)
+    padded.fill(0)
+    padded[:, top : top + height, left : left + width] = x
+    return padded
+
+
 @fast.kernel
 def _gather(x: Array, columns: Array, window: Window) -> None:
     """columns (groups, N, *out, *kernel, C / groups): all that each output meets."""
-    (n, height, width, channels), (_, stride, padding, dilation) = x.shape, window
-    if any(padding):
-        top, left = padding
-        padded = memory.empty((n, height + 2 * top, width + 2 * left, channels), x.dtype)
-        padded.fill(0)
-        padded[:, top : top + height, left : left + width] = x
-        x = padded
+    _, stride, padding, dilation = window
+    x = _padded(x, padding)
     of_n, of_row, of_column, of_channel = x.strides
     moves = [s * of for s, of in zip(stride + dilation, (of_row, of_column) * 2, strict=True)]
     strides = (columns.shape[6] * of_channel, of_n, *moves, of_channel)
@@ -269,7 +297,7 @@ def _depthwise(
         return result.reshape(*x.shape[:3], groups, repeats).sum(4) if repeats > 1 else result
 
     def of_filters(g: Array) -> Array:
-        result = np.zeros(weight.shape, x.dtype)
+        result = np.empty(weight.shape, x.dtype)
         _shifted_of_weight(g, x, result, window)
         return result.transpose(2, 0, 1)[:, None]
 
@@ -279,31 +307,46 @@ def _depthwise(
 @fast.kernel
 def _shifted(x: Array, weight: Array, y: Array, window: Window) -> None:
     """x (N, H, W, C), weight (KH, KW, C) -> y (N, OH, OW, C), each channel by itself."""
-    weight = weight[:, :, None].repeat(y.shape[2], 2)
-    y.fill(0)
-    for place, inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
-        some = x[inputs]
-        part = memory.empty(some.shape, y.dtype)
-        y[outputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
+    windows, together = _windows(x, y.shape, window)
+    weight = np.tile(weight, together)
+    np.einsum("pqnijc,pqc->nijc", windows, weight, out=y.reshape(windows.shape[2:]))
 
 
 @fast.kernel
 def _shifted_of_x(g: Array, weight: Array, result: Array, window: Window) -> None:
-    weight = weight[:, :, None].repeat(g.shape[2], 2)
+    turned = _turned(window)
+    if turned is not None:
+        _shifted(g, _contiguous(weight[::-1, ::-1]), result, turned)
+        return
     result.fill(0)
     for place, inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
-        some = g[outputs]
-        part = memory.empty(some.shape, g.dtype)
-        result[inputs] += np.multiply(some, weight[place][: some.shape[2]], out=part)
+        result[inputs] += g[outputs] * weight[place]
 
 
 @fast.kernel
 def _shifted_of_weight(g: Array, x: Array, result: Array, window: Window) -> None:
-    """result: zeros to begin with."""
-    for place, inputs, outputs in _taps(x.shape[1:3], g.shape[1:3], window):
-        some = g[outputs]
-        part = memory.empty(some.shape, g.dtype)
-        result[place] = _sums(_rows(np.multiply(some, x[inputs], out=part)))
+    windows, together = _windows(x, g.shape, window)
+    g = g.reshape(windows.shape[2:])
+    for place in np.ndindex(*window[0]):
+        products = np.einsum("nijc,nijc->c", g, windows[place])
+        result[place] = products.reshape(together, -1).sum(0)
+
+
+def _windows(x: Array, like: tuple[int, ...], window: Window) -> tuple[Array, int]:
+    """For each place in the kernel, the inputs that the outputs (N, OH, OW, C) meet there.
+
+    (*kernel, N, OH, ..., ...): where neighbours in a row lie together they are one run of channels;
+    so many are in it.
+    """
+    kernel, stride, padding, dilation = window
+    n, height, width, channels = like
+    x = _padded(x, padding)
+    together = width if stride[1] == 1 else 1
+    shape = (*kernel, n, height, width // together, together * channels)
+    of_n, of_row, of_column, of_channel = x.strides
+    to_place = (dilation[0] * of_row, dilation[1] * of_column)
+    to_output = (of_n, stride[0] * of_row, stride[1] * of_column, of_channel)
+    return as_strided(x, shape, to_place + to_output, writeable=False), together
 
 
 # Pooling.
@@ -334,7 +377,8 @@ def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
     y.fill(-np.inf)
     which.fill(0)
     for (i, j), inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
-        some, best, place = x[inputs], y[outputs], which[outputs]
+        best, place = y[outputs], which[outputs]
+        some = _contiguous(x[inputs])  # short runs are slow: read them once
         number = which.dtype.type(i * window[0][1] + j)
         np.maximum(place, (some > best) * number, out=place)  # of places that rose, the last
         np.maximum(best, some, out=best)
@@ -342,9 +386,15 @@ def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
 
 @fast.kernel
 def _max_pool_of_x(g: Array, which: Array, result: Array, window: Window) -> None:
+    kernel, stride, _, _ = window
     result.fill(0)
+    apart = stride[0] >= kernel[0] and stride[1] >= kernel[1]
     for (i, j), inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
-        result[inputs] += g[outputs] * (which[outputs] == i * window[0][1] + j)
+        hit = which[outputs] == i * kernel[1] + j
+        if apart:  # each input is met once
+            np.multiply(g[outputs], hit, out=result[inputs])
+        else:
+            result[inputs] += g[outputs] * hit
 
 
 def avg_pool(
