@@ -380,15 +380,16 @@ def normal_of_x(g, normal, inverse, result):
 
 @compiled
 def softmax(rows, y):
+    e = np.empty(rows.shape[1], float32)  # rows and y may be the same array, e is another
     for i in range(len(rows)):
         row, out = rows[i], y[i]
         top, total = _top(row), float32(0)
-        for c in range(len(row)):
-            out[c] = _exp(row[c] - top)
-            total += out[c]
+        for c in range(len(e)):
+            e[c] = _exp(row[c] - top)
+            total += e[c]
         total = ONE / total
-        for c in range(len(row)):
-            out[c] *= total
+        for c in range(len(e)):
+            out[c] = e[c] * total
 
 
 @compiled
