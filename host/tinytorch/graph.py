@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import intops
-from tinytorch_core import nn
+from tinytorch_core import nn, shapes
 from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 
 Array = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Fold:
                 method(self, name, layer)
                 return
         raise ValueError(
-            f"Layer {name} cannot run on a kit: use Conv, Linear, BatchNorm, ReLU, pooling, "
+            f"Layer {name} cannot run on a kit: use Conv, Linear, BatchNorm, ReLU, ReLU6, pooling, "
             "Flatten and Dropout."
         )
 
@@ -125,11 +125,16 @@ class Fold:
             raise ValueError(
                 f"Layer {name} has {layer.groups} groups: a kit runs 1 or in_channels."
             )
+        padding, more = shapes.padding(
+            name, layer.padding, layer.kernel_size, layer.stride, layer.dilation
+        )
+        if any(more):
+            raise ValueError(f"Layer {name} pads its ends differently: a kit pads both alike.")
         geometry = self._window(
             name,
             pair(layer.kernel_size, self.signal, 1),
             pair(layer.stride, self.signal, 1),
-            pair(layer.padding, self.signal, 0),
+            pair(padding, self.signal, 0),
         )
         weight = array(layer.weight)
         if self.signal:
@@ -178,6 +183,10 @@ class Fold:
         self._append(name, kind, out_c=self.c, **geometry)
 
     def global_avg_pool(self, name: str, layer: Any) -> None:
+        if set(pair(layer.output_size, self.signal, 1)) != {1}:
+            raise ValueError(
+                f"Layer {name} has {layer.output_size} outputs a channel: a kit runs 1."
+            )
         geometry = self._window(name, (self.h, self.w), (1, 1), (0, 0))
         self._append(name, AVG_POOL, out_c=self.c, **geometry)
 
@@ -190,8 +199,12 @@ class Fold:
                 f"Layer {name} has {layer.num_features} features and follows {last.out_c} "
                 "channels: put it before the Flatten."
             )
-        gain = array(layer.weight) / np.sqrt(array(layer.running_var) + layer.eps)
-        bias = (last.bias - array(layer.running_mean)) * gain + array(layer.bias)
+        if layer.running_mean is None:
+            raise ValueError(f"Layer {name} has no running statistics to fold.")
+        gain = 1 / np.sqrt(array(layer.running_var) + layer.eps)
+        gain = gain if layer.weight is None else array(layer.weight) * gain
+        bias = (last.bias - array(layer.running_mean)) * gain
+        bias = bias if layer.bias is None else bias + array(layer.bias)
         # The output channel stands last in depthwise weights and first in the others.
         ones = () if last.kind == DEPTHWISE else (1,) * (last.weight.ndim - 1)
         self.nodes[-1] = replace(last, weight=last.weight * gain.reshape(-1, *ones), bias=bias)
@@ -200,6 +213,10 @@ class Fold:
         if not self.nodes:
             raise ValueError(f"Layer {name} must follow another layer.")
         self.nodes[-1] = replace(self.nodes[-1], low=0.0)
+
+    def relu6(self, name: str, layer: Any) -> None:
+        self.relu(name, layer)
+        self.nodes[-1] = replace(self.nodes[-1], high=6.0)
 
     def flatten(self, name: str, layer: Any) -> None:
         self.flat = True
@@ -215,8 +232,9 @@ class Fold:
         (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): global_avg_pool,
         (nn.BatchNorm1d, nn.BatchNorm2d): batch_norm,
         (nn.ReLU,): relu,
+        (nn.ReLU6,): relu6,
         (nn.Flatten,): flatten,
-        (nn.Dropout,): skip,
+        (nn.Dropout, nn.Identity): skip,
     }
 
 

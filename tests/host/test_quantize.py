@@ -60,6 +60,21 @@ def test_folding_a_network_of_linear_layers():
     )
 
 
+def test_folding_same_padding_relu6_and_norms_without_weights():
+    rng = np.random.default_rng(1)
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, (3, 5), padding="same"), nn.BatchNorm2d(6, affine=False), nn.ReLU6(),
+        nn.Identity(), nn.Conv2d(6, 4, 3, padding="valid"), nn.BatchNorm2d(4, bias=False),
+        nn.AdaptiveAvgPool2d((1, 1)),
+    ).double()  # fmt: skip
+    fill(net, rng)
+    net.eval()
+    x = rng.normal(0, 9, (4, 2, 6, 7))
+    y = run_float(fold(net, (2, 6, 7)), channels_last(x))
+    assert y[0].max() == 6
+    np.testing.assert_allclose(y[-1].reshape(4, -1), forward(net, x).reshape(4, -1), rtol=1e-9)
+
+
 class Odd(nn.Module):
     def forward(self, x):
         return x
@@ -79,6 +94,14 @@ class Odd(nn.Module):
         ([nn.AvgPool1d(2, padding=1)], (2, 8), "0 AvgPool1d"),
         ([nn.Conv1d(2, 2, 3), nn.Linear(6, 2)], (2, 8), "1 Linear"),
         ([nn.Flatten(), nn.Linear(15, 2)], (2, 8), "1 Linear"),
+        ([nn.ReLU6()], (2, 8), "0 ReLU6"),
+        ([nn.Conv1d(2, 2, 2, padding="same")], (2, 8), "0 Conv1d"),
+        ([nn.Conv1d(2, 2, 3), nn.AdaptiveAvgPool1d(2)], (2, 8), "1 AdaptiveAvgPool1d"),
+        (
+            [nn.Conv1d(2, 2, 3), nn.BatchNorm1d(2, track_running_stats=False)],
+            (2, 8),
+            "1 BatchNorm1d",
+        ),
     ],
 )
 def test_a_refused_layer_is_named(layers, shape, named):
