@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "datasets", "export", "features", "gesture", "nn", "optim", "plan",
+    "callbacks", "datasets", "export", "features", "gesture", "metrics", "nn", "optim", "plan",
     "quantize", "random", "readers", "recordings", "train", "transforms", "utils", "windows",
 )  # fmt: skip
 _NAMES = {

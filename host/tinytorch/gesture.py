@@ -98,6 +98,28 @@ def gesture_data(recordings: Recordings, split: str, features: dict[str, Any]) -
     return TensorDataset(network_input(quantize_windows(windows, features)), labels)
 
 
+class GestureData(NamedTuple):
+    """What a gesture network is trained on and watched by, and the features of both."""
+
+    train: Varied
+    validation: Varied
+    features: dict[str, Any]
+
+
+def training_data(recordings: Recordings, seed: int = 0) -> GestureData:
+    """The splits `train` and `val`, varied. Raises ValueError without recordings to train on."""
+    recordings = recordings.with_validation(seed)
+    window = window_for(recordings)
+    # Streams are cut four times as finely as for a test: a movement may stand anywhere.
+    windows, labels = recordings.windows("train", window, hop=window // 4)
+    features = motion_features(windows, recordings.rate)
+    train = Varied(windows, labels, features)
+    # One or two people judge poorly which epoch was best: varied, they stand for more.
+    windows, labels = recordings.windows("val", window)
+    varied = Varied(windows.repeat(VARIANTS, 0), labels.repeat(VARIANTS), features)
+    return GestureData(train, varied, features)
+
+
 def train_gesture(
     recordings: Recordings,
     seed: int = 0,
@@ -112,12 +134,8 @@ def train_gesture(
     from which `resume` continues. Raises ValueError without recordings to train on.
     """
     random.manual_seed(seed)
-    recordings = recordings.with_validation(seed)
-    window = window_for(recordings)
-    # Streams are cut four times as finely as for a test: a movement may stand anywhere.
-    windows, labels = recordings.windows("train", window, hop=window // 4)
-    features = motion_features(windows, recordings.rate)
-    net = gesture_net(recordings.channels, len(recordings.classes), window)
+    data = training_data(recordings, seed)
+    net = gesture_net(recordings.channels, len(recordings.classes), data.features["window"])
     optimizer = Adam(net.parameters(), lr=4e-3)
     trainer = Trainer(
         net, optimizer, schedule=CosineAnnealingLR(optimizer, epochs), seed=seed,
@@ -125,14 +143,9 @@ def train_gesture(
     )  # fmt: skip
     if resume and checkpoint is not None and Path(checkpoint).exists():
         trainer.resume(checkpoint)
-    train = DataLoader(Varied(windows, labels, features), batch_size=64, shuffle=True)
-    # One or two people judge poorly which epoch was best: varied, they stand for more.
-    windows, labels = recordings.windows("val", window)
-    varied = Varied(windows.repeat(VARIANTS, 0), labels.repeat(VARIANTS), features)
-    val = DataLoader(varied, batch_size=256)
-    history = trainer.fit(train, epochs, validation=val)
-    net.eval()
-    return Trained(net, history, features)
+    train = DataLoader(data.train, batch_size=64, shuffle=True)
+    history = trainer.fit(train, epochs, DataLoader(data.validation, batch_size=256))
+    return Trained(net, history, data.features)
 
 
 def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gesture") -> bytes:

@@ -1,4 +1,4 @@
-"""tito train and quantize: from recordings to a float network, and from that to a model file."""
+"""tito train and quantize: from data to a float network, and from that to a model file."""
 
 import argparse
 from collections.abc import Callable
@@ -18,17 +18,25 @@ from tinytorch.train import evaluate
 from tinytorch.utils.data import DataLoader
 from tito import report
 from tito.deploy import check_name
-from tito.errors import Usage
+from tito.errors import Fault, Usage
 from tito.files import output_file, write
 from tito.inference import at_least, load_recordings
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("train", "Train a gesture network and keep its float weights.")
+    p = add("train", "Train a network by a configuration, or a gesture network without one.")
+    p.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="what to train")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="change a setting, as in optimizer.lr=0.01; may be repeated",
+    )  # fmt: skip
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
-    p.add_argument("--out", type=output_file, default="gesture.safetensors", metavar="FILE")
-    p.add_argument("--epochs", type=at_least(1), default=EPOCHS, metavar="N")
-    p.add_argument("--seed", type=at_least(0), default=0, metavar="N")
+    p.add_argument(
+        "--out", metavar="FILE",
+        help="the trained network (gesture.safetensors); with CONFIG.toml a folder",
+    )  # fmt: skip
+    p.add_argument("--epochs", type=at_least(1), metavar="N", help=f"{EPOCHS} unless told")
+    p.add_argument("--seed", type=at_least(0), metavar="N", help="0 unless told")
     p.add_argument("--resume", action="store_true", help="go on from where this --out stopped")
     p.set_defaults(run=train)
     p = add("quantize", "Make the int8 model file of a trained network.")
@@ -40,20 +48,25 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def train(args: argparse.Namespace) -> dict:
+    if args.config is not None:
+        return train_by(args)
+    if args.changes:
+        raise Usage("--set changes a configuration: give its file, too.")
     start = perf_counter()
-    checkpoint = args.out.with_suffix(".checkpoint")
+    out = _file(args.out or "gesture.safetensors")
+    checkpoint = out.with_suffix(".checkpoint")
     if args.resume and not checkpoint.exists():
         raise Usage(f"There is no {checkpoint} to resume from: train without --resume first.")
     recordings = load_recordings(args.data)
     trained = train_gesture(
-        recordings, args.seed, args.epochs, checkpoint=checkpoint, resume=args.resume
+        recordings, args.seed or 0, args.epochs or EPOCHS, checkpoint=checkpoint, resume=args.resume
     )
-    save_gesture(args.out, trained, recordings.classes)
+    save_gesture(out, trained, recordings.classes)
     split = recordings.test_split
     data = DataLoader(gesture_data(recordings, split, trained.features), 256)
     score = evaluate(trained.net, data)
     result = {
-        "out": str(args.out),
+        "out": str(out),
         "epochs": len(trained.history),
         "accuracy_float": score.accuracy,
         "samples": len(data.dataset),
@@ -64,7 +77,42 @@ def train(args: argparse.Namespace) -> dict:
     rows = [("epochs", str(result["epochs"])), ("accuracy, float", report.percent(score.accuracy))]
     simulated = ", simulated" if recordings.simulated else ""
     report.table(rows, f"{result['samples']} samples of the split '{split}'{simulated}")
-    print(f"\nwrote      {args.out}")
+    print(f"\nwrote      {out}")
+    return result
+
+
+def _file(word: str) -> Path:
+    try:
+        return output_file(word)
+    except argparse.ArgumentTypeError as error:
+        raise Usage(f"argument --out: {error} (see `tito train --help`).") from None
+
+
+def train_by(args: argparse.Namespace) -> dict:
+    """Train by a configuration; its folder gets the model and how it came about."""
+    from tinytorch import config, recipes
+
+    for name, key in (("data", "data.path"), ("epochs", "train.epochs"), ("seed", "seed")):
+        if getattr(args, name) is not None:
+            raise Usage(f"--{name} is for training without a configuration: use --set {key}=...")
+    if args.out:
+        args.changes.append(f"output.folder={args.out}")
+    settings = config.read(args.config, args.changes)
+    folder = Path(settings.output.folder)
+    if folder.exists() and not folder.is_dir():
+        raise Usage(f"{folder} is a file: 'output.folder' names the folder for what is written.")
+    try:
+        result = recipes.run(settings, args.resume)
+    except ImportError as error:  # an optional part, which names what to install
+        raise Fault(str(error)) from None
+    rows = [("epochs", f"{result['epochs']}, the best was {result['best_epoch']}")]
+    rows.append(("loss", f"{result['loss']:.4f}"))
+    if result["accuracy"] is not None:
+        rows.append(("accuracy, float", report.percent(result["accuracy"])))
+    rows += [(name, f"{result[name]:.4f}") for name in settings.train.metrics]
+    rows.append(("parameters", f"{result['parameters']:,}"))
+    report.table(rows, f"{result['samples']} samples that were not trained on")
+    print(f"\nwrote      {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
     return result
 
 
