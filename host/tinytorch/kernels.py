@@ -13,7 +13,6 @@ from math import gcd
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinytorch import fast, memory
 from tinytorch.ops import Array, Gradient, Result, through_relu
@@ -268,7 +267,7 @@ def _gather(x: Array, columns: Array, window: Window) -> None:
     of_n, of_row, of_column, of_channel = x.strides
     moves = [s * of for s, of in zip(stride + dilation, (of_row, of_column) * 2, strict=True)]
     strides = (columns.shape[6] * of_channel, of_n, *moves, of_channel)
-    np.copyto(columns, as_strided(x, columns.shape, strides, writeable=False))
+    np.copyto(columns, np.ndarray(columns.shape, x.dtype, x, strides=strides))
 
 
 @fast.kernel
@@ -346,7 +345,7 @@ def _windows(x: Array, like: tuple[int, ...], window: Window) -> tuple[Array, in
     of_n, of_row, of_column, of_channel = x.strides
     to_place = (dilation[0] * of_row, dilation[1] * of_column)
     to_output = (of_n, stride[0] * of_row, stride[1] * of_column, of_channel)
-    return as_strided(x, shape, to_place + to_output, writeable=False), together
+    return np.ndarray(shape, x.dtype, x, strides=to_place + to_output), together
 
 
 # Pooling.
@@ -374,9 +373,14 @@ def max_pool(
 @fast.kernel
 def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
     """y: the maxima; which: the place in the kernel that each came from."""
-    y.fill(-np.inf)
+    taps = _taps(x.shape[1:3], y.shape[1:3], window)
     which.fill(0)
-    for (i, j), inputs, outputs in _taps(x.shape[1:3], y.shape[1:3], window):
+    if window[2] == (0, 0):  # the first place in the kernel meets inputs only
+        np.copyto(y, x[taps[0][1]])
+        taps = taps[1:]
+    else:
+        y.fill(-np.inf)
+    for (i, j), inputs, outputs in taps:
         best, place = y[outputs], which[outputs]
         some = _contiguous(x[inputs])  # short runs are slow: read them once
         number = which.dtype.type(i * window[0][1] + j)
