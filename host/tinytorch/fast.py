@@ -19,14 +19,22 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SMALL = 1 << 8  # numbers; below, numpy is done before numba has looked at its arguments
 _FLOAT32 = np.dtype(np.float32)
 
-_wanted = os.environ.get("TINYTORCH_FAST") != "0" and find_spec("numba") is not None
+
+def _installed() -> bool:
+    try:
+        return find_spec("numba") is not None
+    except ImportError:  # whoever hides modules from the import says so in this way
+        return False
+
+
+_wanted = os.environ.get("TINYTORCH_FAST") != "0" and _installed()
 _jit: Any = None  # tinytorch.jit, from the first time it was asked for
 
 
 def enable(on: bool = True) -> None:
     """Turn the compiled kernels on or off. Raises ImportError if there is no numba to turn on."""
     global _wanted
-    if on and find_spec("numba") is None:
+    if on and not _installed():
         raise ImportError("fast: numba is not installed: pip install 'tinytorch[fast]'.")
     _wanted = on
 
@@ -40,7 +48,9 @@ def kernels() -> Any:
     global _wanted, _jit
     if _wanted and _jit is None:
         try:
-            _jit = import_module("tinytorch.jit")
+            module = import_module("tinytorch.jit")
+            module.relu(*np.ones((2, 1), np.float32))  # it compiles
+            _jit = module
         except Exception as error:  # a numba that does not fit numpy or Python fails in many ways
             _wanted = False
             warnings.warn(f"fast: numba is broken, so numpy does the work: {error}", stacklevel=2)
