@@ -711,23 +711,25 @@ def _cross_entropy(
 ) -> None:  # fmt: skip
     """For each row its loss, what it counts in the mean, and the gradient of its loss."""
     counted = target != ignore_index
-    labels = np.where(counted, target, 0)
-    rows = np.arange(len(x))
-    shares[:] = counted if weight is None else counted * weight[labels]
-    highest = x.max(1, keepdims=True, initial=-np.inf)
-    np.subtract(x, highest, out=slope)  # exp cannot overflow
-    np.exp(slope, out=slope)
-    sums = _row_sums(slope)
-    log_sums = (highest + np.log(sums))[:, 0]
+    place = np.arange(len(x)), np.where(counted, target, 0)
+    shares[:] = counted if weight is None else counted * weight[place[1]]
     sharp = shares * x.dtype.type(1 - label_smoothing)  # of each row on its class
-    losses[:] = sharp * (log_sums - x[rows, labels])
-    even = np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)  # on every class
-    if weight is not None:
-        even *= weight
-    slope *= (sharp + counted * even.sum())[:, None] / sums
-    slope[rows, labels] -= sharp
+    np.subtract(x, x.max(1, keepdims=True, initial=-np.inf), out=slope)  # exp cannot overflow
+    losses.fill(0)
+    np.multiply(slope[place], -sharp, out=losses, where=counted)
+    all_of_it = sharp
     if label_smoothing:
-        losses += counted * (even.sum() * log_sums - x @ even)
+        even = np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)  # on every class
+        if weight is not None:
+            even *= weight
+        losses -= counted * (slope @ even)
+        all_of_it = sharp + counted * even.sum()
+    np.exp(slope, out=slope)
+    sums = _row_sums(slope)[:, 0]
+    losses += all_of_it * np.log(sums)
+    slope *= (all_of_it / sums)[:, None]
+    slope[place] -= sharp
+    if label_smoothing:
         slope -= counted[:, None] * even
 
 
