@@ -154,44 +154,46 @@ class Optimizer:
         Raises ValueError, before anything is changed, for a state of another kind, or of
         parameters that differ in number, name or shape.
         """
-        kind, groups = type(self).__name__, state_dict["param_groups"]
-        other = state_dict.get("kind", kind)
-        if other != kind:
-            raise ValueError(f"load_state_dict: the state is of {other}, not of {kind}.")
-        theirs, own = (_counts(g) for g in (groups, self.param_groups))
-        if theirs != own:
-            raise ValueError(
-                f"load_state_dict: the state is of {theirs} parameters, the optimizer has {own}."
-            )
-        params = dict(enumerate(self._params()))
-        unknown = state_dict["state"].keys() - params.keys()
-        if unknown:
-            raise ValueError(
-                f"load_state_dict: the state is of parameter {min(unknown)}, and there are "
-                f"{len(params)}."
-            )
-        state = {params[i]: _copies(entries) for i, entries in state_dict["state"].items()}
-        for group, new in zip(self.param_groups, groups, strict=True):
-            names = [name for name in self._moments({**group, **new}) if name is not None]
-            for i, p in zip(new["params"], group["params"], strict=True):
-                for name in names if p in state else ():
-                    shape = getattr(state[p].get(name), "shape", None)
-                    if shape != p.shape:
-                        raise ValueError(
-                            f"load_state_dict: parameter {i} has shape {p.shape}, its {name} in "
-                            f"the state {'is missing' if shape is None else f'has {shape}'}."
-                        )
-            named = zip(group.get("param_names", ()), new.get("param_names", ()), strict=False)
-            for mine, other in named:  # none, where only one of them knows names
-                if mine != other:
-                    raise ValueError(
-                        f"load_state_dict: the state is of {other} where the optimizer has {mine}."
-                    )
-        for group, new in zip(self.param_groups, groups, strict=True):
+        complaint = self._complaint(state_dict)
+        if complaint:
+            raise ValueError(f"load_state_dict: {complaint}.")
+        params = self._params()
+        for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
             options = {n: tuple(v) if n == "betas" else v for n, v in new.items() if n != "params"}
             group.update(options)
-        self.state = defaultdict(dict, state)
+        self.state = defaultdict(dict)
+        for i, entries in state_dict["state"].items():
+            self.state[params[i]] = _copies(entries)
         self._flats = [self._flatten(group) for group in self.param_groups]
+
+    def _complaint(self, state_dict: dict[str, Any]) -> "str | None":
+        """Why this state cannot be loaded."""
+        kind = type(self).__name__
+        if not state_dict.keys() >= {"state", "param_groups"}:
+            return f"this is not the state of an optimizer, it holds {', '.join(state_dict)}"
+        if state_dict.get("kind", kind) != kind:
+            return f"the state is of {state_dict['kind']}, not of {kind}"
+        state, groups = state_dict["state"], state_dict["param_groups"]
+        theirs, own = (_counts(g) for g in (groups, self.param_groups))
+        if theirs != own:
+            return f"the state is of {theirs} parameters, the optimizer has {own}"
+        params = self._params()
+        unknown = state.keys() - set(range(len(params)))
+        if unknown:
+            return f"the state is of parameter {min(unknown)}, and there are {len(params)}"
+        for group, new in zip(self.param_groups, groups, strict=True):
+            names = [name for name in self._moments({**group, **new}) if name is not None]
+            for i in state.keys() & set(new["params"]):
+                for name in names:
+                    shape = getattr(state[i].get(name), "shape", None)
+                    if shape != params[i].shape:
+                        has = "is missing" if shape is None else f"has {shape}"
+                        return f"parameter {i} has shape {params[i].shape}, its {name} {has}"
+            named = zip(group.get("param_names", ()), new.get("param_names", ()), strict=False)
+            for mine, name in named:  # none, where only one of them knows names
+                if mine != name:
+                    return f"the state is of {name} where the optimizer has {mine}"
+        return None
 
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
