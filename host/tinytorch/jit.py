@@ -134,29 +134,6 @@ def shifted_of_weight(g, x, result, window):
 
 
 @compiled
-def gather(x, columns, window):
-    kernel, stride, padding, dilation = window
-    groups, _, outs_i, outs_j, _, _, each = columns.shape
-    for k in range(groups):
-        for n in range(len(x)):
-            for i in range(outs_i):
-                for p in range(kernel[0]):
-                    row = i * stride[0] - padding[0] + p * dilation[0]
-                    if row < 0 or row >= x.shape[1]:
-                        columns[k, n, i, :, p] = 0
-                        continue
-                    for j in range(outs_j):
-                        for q in range(kernel[1]):
-                            at = j * stride[1] - padding[1] + q * dilation[1]
-                            if at < 0 or at >= x.shape[2]:
-                                for c in range(each):
-                                    columns[k, n, i, j, p, q, c] = 0
-                            else:
-                                for c in range(each):
-                                    columns[k, n, i, j, p, q, c] = x[n, row, at, k * each + c]
-
-
-@compiled
 def spread(columns, result, window):
     kernel, stride, padding, dilation = window
     groups, _, outs_i, outs_j, _, _, each = columns.shape

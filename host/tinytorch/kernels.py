@@ -259,7 +259,6 @@ def _padded(x: Array, padding: Pair) -> Array:
     return padded
 
 
-@fast.kernel
 def _gather(x: Array, columns: Array, window: Window) -> None:
     """columns (groups, N, *out, *kernel, C / groups): all that each output meets."""
     _, stride, padding, dilation = window
@@ -486,13 +485,14 @@ def batch_norm(
     mean: Any = running_mean
     var: Any = running_var
     if over_batch:
-        mean, var = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
-        _moments(rows, mean, var)
+        mean, var = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+        if n:
+            _moments(rows, mean, var)
     if training:
         if count is not None:
             count += 1
             momentum = 1 / int(count) if momentum is None else momentum
-        if running_mean is not None and running_var is not None:
+        if n and running_mean is not None and running_var is not None:
             running_mean += momentum * (mean - running_mean)
             running_var += momentum * (var * (n / (n - 1)) - running_var)
     inverse = 1 / np.sqrt(var + x.dtype.type(eps))
@@ -509,8 +509,8 @@ def batch_norm(
         of_weight *= inverse
         of_x = memory.empty(image.shape, x.dtype)
         if over_batch:  # the batch's mean and variance move with x
-            slope = -gain * inverse * of_weight / n
-            _combine(g, gain, rows, slope, -slope * mean - gain * of_bias / n, _rows(of_x))
+            slope = -gain * inverse * of_weight / max(n, 1)
+            _combine(g, gain, rows, slope, -slope * mean - gain * of_bias / max(n, 1), _rows(of_x))
         else:
             _scale(g, gain, _rows(of_x))
         of_x = of_x if x.ndim == 2 else _planes(of_x, x.ndim)
