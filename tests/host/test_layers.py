@@ -12,6 +12,7 @@ from tests.host.gradients import check
 from tests.oracles import oracle
 from tinytorch import nn
 from tinytorch.autograd import Tensor
+from tinytorch.capture import Step
 from tinytorch.nn import functional as F
 
 torch = oracle("torch", "oracle")
@@ -284,6 +285,52 @@ def test_transformer_encoder(
             ours(Tensor(x), is_causal=True).data,
             ours(Tensor(x), Tensor(masks["mask"])).data, atol=1e-12,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM", "encoder", "weights"])
+def test_a_captured_step_is_the_same_to_the_bit(kind):
+    """With dropout, masks and positions: replayed, and equal to the tape's."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(8, 3)
+            if kind in ("RNN", "GRU", "LSTM"):
+                self.body = getattr(nn, kind)(4, 4, 2, dropout=0.2, bidirectional=True)
+                return
+            self.first = nn.Linear(4, 8)
+            self.positions = nn.SinusoidalPositionalEncoding(8)
+            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, activation="gelu")
+            self.body = (
+                nn.TransformerEncoder(layer, 2)
+                if kind == "encoder"
+                else nn.MultiheadAttention(8, 2)
+            )
+
+        def forward(self, x):
+            if not hasattr(self, "first"):
+                return self.head(self.body(x)[0][-1])
+            x = self.positions(self.first(x))
+            padding = Tensor(np.arange(5) > [[4], [2]])
+            if kind == "weights":
+                return self.head(self.body(x, x, x, padding)[0].mean(0))
+            causal = Tensor(np.triu(np.ones((5, 5), bool), 1))
+            return self.head(self.body(x, causal, padding).mean(0))
+
+    losses = []
+    for capture in (True, False):
+        tinytorch.manual_seed(0)
+        net = Net()
+        optimizer = tinytorch.optim.SGD(net.parameters(), lr=0.1)
+        step = Step(net, lambda y, t: F.cross_entropy(y, t, label_smoothing=0.1), capture)
+        for _ in range(4):
+            optimizer.zero_grad()
+            _, loss = step.forward(tinytorch.randn(5, 2, 4), tinytorch.tensor([2, 0]))
+            step.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert step.replayed == (3 if capture else 0)
+    assert losses[:4] == losses[4:]
 
 
 def test_the_layers_of_an_encoder_are_copies():

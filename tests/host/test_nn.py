@@ -119,6 +119,24 @@ def test_gradients_through_layers(name):
         np.testing.assert_allclose(mine.grad.data, theirs.grad.numpy(), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_batches_of_nothing(name, training):
+    make, (_, *rest) = LAYERS[name]
+    x = np.zeros((0, *rest), np.float32)
+    ours, theirs = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    net, oracle = make(nn).train(training), make(torch.nn).train(training)
+    y, expected = net(ours), oracle(theirs)
+    assert y.shape == tuple(expected.shape)
+    y.sum().backward()
+    expected.sum().backward()
+    assert ours.grad.shape == x.shape
+    for p, q in zip(net.parameters(), oracle.parameters(), strict=True):
+        np.testing.assert_array_equal(p.grad.data, q.grad.numpy())
+    for p, q in zip(net.buffers(), oracle.buffers(), strict=True):
+        np.testing.assert_array_equal(p.data, q.numpy())
+
+
 def test_initial_weights_spread_as_those_of_torch():
     tinytorch.manual_seed(0)
     torch.manual_seed(0)

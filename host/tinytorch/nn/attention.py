@@ -96,7 +96,6 @@ class MultiheadAttention(Module):
             is_self = query is key and key is value
             query, key, value = (_with(t, dim) for t in (query, key, value))
             key, value = (query, query) if is_self else (key, value)
-            key_padding_mask = None if key_padding_mask is None else _with(key_padding_mask, 0)
         self._check(query, key, value)
         time = 1 if self.batch_first else 0
         n, length, keys = query.shape[1 - time], query.shape[time], key.shape[time]
@@ -167,11 +166,11 @@ class MultiheadAttention(Module):
         heads = self.num_heads
         masks = []
         if padding is not None:
-            if padding.shape != (n, keys):
+            if padding.shape != (n, keys) and not (n == 1 and padding.shape == (keys,)):
                 raise ValueError(
                     f"MultiheadAttention: key_padding_mask {padding.shape} is not {(n, keys)}."
                 )
-            masks.append(padding.reshape(n, 1, 1, keys))
+            masks.append(_kept(padding, (n, 1, 1, keys)))
         if attn is not None:
             known = {(length, keys): (1, 1), (n * heads, length, keys): (n, heads)}
             if attn.shape not in known:
@@ -179,13 +178,20 @@ class MultiheadAttention(Module):
                     f"MultiheadAttention: attn_mask {attn.shape} is not {(length, keys)} or "
                     f"{(n * heads, length, keys)}."
                 )
-            masks.append(attn.reshape(*known[attn.shape], length, keys))
-        masks = [Tensor(~m.data) if m.dtype.kind == "b" else m for m in masks]
+            masks.append(_kept(attn, (*known[attn.shape], length, keys)))
         if len(masks) < 2:
             return masks[0] if masks else None
         if all(m.dtype.kind == "b" for m in masks):
             return Tensor(masks[0].data & masks[1].data)
         return functional._added_mask(masks[0]) + functional._added_mask(masks[1])
+
+
+def _kept(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A mask in another shape; bools, True for what is left out, as True for what is kept.
+
+    Bools are data, not results: they are looked at here, and a captured step stays captured.
+    """
+    return Tensor(~mask.data.reshape(shape)) if mask.dtype.kind == "b" else mask.reshape(shape)
 
 
 def _with(t: Tensor, dim: int) -> Tensor:
@@ -256,12 +262,14 @@ class TransformerEncoderLayer(Module):
 class TransformerEncoder(Module):
     """num_layers copies of a layer one after another, then a norm if there is one.
 
-    A kit does not run it.
+    enable_nested_tensor: taken as in PyTorch; padded times are computed all the same. A kit does
+    not run it.
     """
 
     def __init__(
-        self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None
-    ) -> None:
+        self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None,
+        enable_nested_tensor: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
         self.num_layers = num_layers
