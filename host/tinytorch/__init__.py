@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "callbacks", "datasets", "export", "features", "gesture", "metrics", "nn", "optim", "plan",
-    "quantize", "random", "readers", "recordings", "train", "transforms", "utils", "windows",
+    "profile", "quantize", "random", "readers", "recordings", "train", "transforms", "utils",
+    "windows",
 )  # fmt: skip
 _NAMES = {
     "autograd": (
