@@ -30,6 +30,12 @@ def _products(sums: Array, states: Array) -> tuple[Array, Array]:
     return rows.T @ states.reshape(-1, states.shape[-1]), rows.sum(0)
 
 
+def _gates(sums: Array, count: int) -> Array:
+    """Of each time the gates apart: (L, N, count * H) -> (L, count, N, H), the same memory."""
+    times, n, width = sums.shape
+    return sums.reshape(times, n, count, width // count).swapaxes(1, 2)
+
+
 def rnn(
     x: Array, h: Array, weight: Array, bias: Array | None, *, nonlinearity: str, reverse: bool
 ) -> Result:
@@ -68,15 +74,16 @@ def gru(x: Array, h: Array, weight: Array, bias: Array | None, *, reverse: bool)
     step, size = -1 if reverse else 1, h.shape[-1]
     x = x[::step]
     states = empty((len(x) + 1, *h.shape), x.dtype)
-    gates, own = empty(x.shape, x.dtype), empty(x.shape, x.dtype)  # own: the states' part
+    sums, own = empty(x.shape, x.dtype), empty(x.shape, x.dtype)  # own: the states' part
+    gates = _gates(sums, 3)
     states[0] = h
     for t in range(len(x)):
         np.matmul(states[t], weight.T, out=own[t])
         if bias is not None:
             own[t] += bias
-        np.add(x[t, :, : 2 * size], own[t, :, : 2 * size], out=gates[t, :, : 2 * size])
-        _logistic(gates[t, :, : 2 * size])
-        r, z, n = np.split(gates[t], 3, -1)
+        np.add(x[t, :, : 2 * size], own[t, :, : 2 * size], out=sums[t, :, : 2 * size])
+        _logistic(sums[t, :, : 2 * size])
+        r, z, n = gates[t]
         np.multiply(r, own[t, :, 2 * size :], out=n)
         n += x[t, :, 2 * size :]
         np.tanh(n, out=n)
@@ -85,10 +92,10 @@ def gru(x: Array, h: Array, weight: Array, bias: Array | None, *, reverse: bool)
     def gradients(g: Array) -> tuple[Array | None, ...]:
         g = g[::step]
         of_x, of_own = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+        of_gates = _gates(of_x, 3)
         of_h = np.zeros_like(h)
         for t in reversed(range(len(x))):
-            r, z, n = np.split(gates[t], 3, -1)
-            of_r, of_z, of_n = np.split(of_x[t], 3, -1)
+            (r, z, n), (of_r, of_z, of_n) = gates[t], of_gates[t]
             of_h = of_h + g[t]
             of_n[...] = of_h * (1 - z) * (1 - n * n)
             of_z[...] = of_h * (states[t] - n) * z * (1 - z)
@@ -113,16 +120,16 @@ def lstm(
     step, size, times = -1 if reverse else 1, h.shape[-1], len(x)
     x = x[::step]
     states, cells = (empty((times + 1, *h.shape), x.dtype) for _ in "hc")
-    gates = empty(x.shape, x.dtype)
+    sums = empty(x.shape, x.dtype)
+    gates = _gates(sums, 4)
     states[0], cells[0] = h, c
     for t in range(times):
-        sums = gates[t]
-        np.matmul(states[t], weight.T, out=sums)
-        sums += x[t]
+        np.matmul(states[t], weight.T, out=sums[t])
+        sums[t] += x[t]
         if bias is not None:
-            sums += bias
-        i, f, n, o = np.split(sums, 4, -1)
-        _logistic(sums[:, : 2 * size])
+            sums[t] += bias
+        i, f, n, o = gates[t]
+        _logistic(sums[t, :, : 2 * size])
         np.tanh(n, out=n)
         _logistic(o)
         cells[t + 1] = f * cells[t] + i * n
@@ -130,10 +137,10 @@ def lstm(
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
         of_sums = empty(x.shape, x.dtype)
+        of_gates = _gates(of_sums, 4)
         of_h, of_c = np.zeros_like(h), g[times]
         for t, of_y in zip(reversed(range(times)), g[:times][::-step], strict=True):
-            i, f, n, o = np.split(gates[t], 4, -1)
-            of_i, of_f, of_n, of_o = np.split(of_sums[t], 4, -1)
+            (i, f, n, o), (of_i, of_f, of_n, of_o) = gates[t], of_gates[t]
             squashed = np.tanh(cells[t + 1])
             of_h = of_h + of_y
             of_c = of_c + of_h * o * (1 - squashed * squashed)
