@@ -174,6 +174,19 @@ def logsigmoid(a: Array) -> Result:
     return y, (lambda g: g * _logistic(-a),)
 
 
+def normalize(a: Array, *, dim: int, eps: float) -> Result:
+    """a divided by its length along a dimension, or by eps where it is shorter."""
+    norm = np.sqrt((a * a).sum(dim, keepdims=True))
+    length = np.maximum(norm, a.dtype.type(eps))
+    y = a / length
+
+    def of_a(g: Array) -> Array:
+        along = (g * y).sum(dim, keepdims=True) * (norm > eps)
+        return (g - y * along) / length
+
+    return y, (of_a,)
+
+
 # Of losses, element by element.
 
 

@@ -281,6 +281,8 @@ FUNCTIONS = {
     "batch_norm": (lambda f, x, w: f.batch_norm(x, None, None, w, training=True), (4, 3), (3,)),
     "layer_norm": (lambda f, x, w: f.layer_norm(x, (3,), w), (4, 3), (3,)),
     "dropout": (lambda f, x, w: f.dropout(x, 0.5, training=False) * w, (4, 3), (3,)),
+    "normalize": (lambda f, x, w: f.normalize(x, dim=0) * w, (4, 3), (3,)),
+    "cosine_similarity": (lambda f, x, w: f.cosine_similarity(x, w), (4, 3), (4, 3)),
     "pad": (lambda f, x, w: f.pad(x, (1, 2, 0, 1), value=0.5) * w, (4, 3), (6,)),
 }  # fmt: skip
 
@@ -290,6 +292,15 @@ def test_layers_as_functions(name):
     f, *arrays = FUNCTIONS[name]
     rng = np.random.default_rng(0)
     check(lambda *a: f(F, *a), lambda *a: f(TF, *a), *[rng.normal(size=s) for s in arrays])
+
+
+def test_short_vectors_are_divided_by_eps():
+    x, theirs = Tensor(np.zeros((1, 2)), requires_grad=True), torch.zeros(1, 2).requires_grad_()
+    F.normalize(x, eps=0.5).sum().backward()
+    TF.normalize(theirs, eps=0.5).sum().backward()
+    assert x.grad.tolist() == theirs.grad.tolist() == [[2, 2]]
+    with pytest.raises(ValueError, match="p=1"):
+        F.normalize(x, p=1)
 
 
 def test_one_hot_and_embedding():

@@ -175,6 +175,19 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
     return input.pad(pad, value)
 
 
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """input divided by its length along a dimension; p, of the norm, is 2."""
+    if p != 2:
+        raise ValueError(f"normalize: p={p} is not there; 2 is.")
+    dim = shapes.axis("normalize", dim, input.ndim)
+    return apply(activations.normalize, input, dim=dim, eps=eps)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between two vectors along a dimension."""
+    return (normalize(x1, dim=dim, eps=eps) * normalize(x2, dim=dim, eps=eps)).sum(dim)
+
+
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
