@@ -390,7 +390,7 @@ def _max_pool(x: Array, y: Array, which: Array, window: Window) -> None:
 @fast.kernel
 def _max_pool_of_x(g: Array, which: Array, result: Array, window: Window) -> None:
     kernel, stride, _, _ = window
-    result.fill(0)
+    result.fill(0)  # also where no output looks
     apart = stride[0] >= kernel[0] and stride[1] >= kernel[1]
     for (i, j), inputs, outputs in _taps(result.shape[1:3], g.shape[1:3], window):
         hit = which[outputs] == i * kernel[1] + j
@@ -694,8 +694,9 @@ def cross_entropy(
     slope = memory.empty(x.shape, x.dtype)
     _cross_entropy(x, target, weight, ignore_index, label_smoothing, losses, shares, slope)
     total = shares.sum() if reduction == "mean" else x.dtype.type(1)
-    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
-        y = losses if reduction == "none" else np.asarray(losses.sum() / total)
+    y = losses
+    if reduction != "none":  # the mean of nothing is NaN
+        y = np.asarray(losses.sum() / total if total else np.nan, x.dtype)
 
     def of_x(g: Array) -> Array:
         scale = (g / (total or 1)).reshape(-1, 1)
@@ -713,22 +714,25 @@ def _cross_entropy(
     counted = target != ignore_index
     place = np.arange(len(x)), np.where(counted, target, 0)
     shares[:] = counted if weight is None else counted * weight[place[1]]
-    sharp = shares * x.dtype.type(1 - label_smoothing)  # of each row on its class
+    on_class = on_all = shares  # of each row's probability
     np.subtract(x, x.max(1, keepdims=True, initial=-np.inf), out=slope)  # exp cannot overflow
     losses.fill(0)
-    np.multiply(slope[place], -sharp, out=losses, where=counted)
-    all_of_it = sharp
+    np.negative(slope[place], out=losses, where=counted)
     if label_smoothing:
         even = np.full(x.shape[1], label_smoothing / x.shape[1], x.dtype)  # on every class
         if weight is not None:
             even *= weight
+        on_class = shares * x.dtype.type(1 - label_smoothing)
+        on_all = on_class + counted * even.sum()
+        losses *= on_class
         losses -= counted * (slope @ even)
-        all_of_it = sharp + counted * even.sum()
+    elif weight is not None:
+        losses *= shares
     np.exp(slope, out=slope)
     sums = _row_sums(slope)[:, 0]
-    losses += all_of_it * np.log(sums)
-    slope *= (all_of_it / sums)[:, None]
-    slope[place] -= sharp
+    losses += on_all * np.log(sums)
+    slope *= (on_all / sums)[:, None]
+    slope[place] -= on_class
     if label_smoothing:
         slope -= counted[:, None] * even
 
