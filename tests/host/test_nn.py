@@ -412,6 +412,15 @@ def test_a_state_of_other_names_or_shapes_is_refused():
         layer.load_state_dict({"weight": layer.bias}, strict=False)
 
 
+def test_there_is_one_device():
+    layer = nn.Linear(1, 1)
+    assert layer.to("cpu", "float64").weight.dtype == np.float64
+    assert layer.to(dtype=np.float32).weight.dtype == np.float32
+    for wrong in ("cuda", np.int64):
+        with pytest.raises(ValueError, match='neither a type of floats nor "cpu"'):
+            layer.to(wrong)
+
+
 def test_batches_are_counted_in_whole_numbers():
     norm = nn.BatchNorm1d(2)
     for _ in range(3):

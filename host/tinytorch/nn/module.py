@@ -70,13 +70,18 @@ class Module(core.Module):
             self._hooks = {}
         return Hook(self._hooks, hook)
 
-    def to(self, target: "DTypeLike | str") -> "Module":
-        """Change the type of all floats: float32, or float64 for checks; "cpu" changes nothing."""
-        if isinstance(target, str) and target == "cpu":
-            return self
-        for _, tensor, _ in self._named(("_parameters", "_buffers")):
-            if tensor.data.dtype.kind == "f":
-                tensor.data = tensor.data.astype(target, copy=False)
+    def to(self, *targets: "DTypeLike | str", dtype: DTypeLike | None = None) -> "Module":
+        """Change the type of all floats: float32, or float64 for checks; "cpu" changes nothing.
+
+        Raises ValueError for another device, or what is no type of floats.
+        """
+        types = [t for t in (*targets, dtype) if t is not None and str(t) != "cpu"]
+        for target in types:
+            if _kind(target) != "f":
+                raise ValueError(f'to: {target!r} is neither a type of floats nor "cpu".')
+            for _, tensor, _ in self._named(("_parameters", "_buffers")):
+                if tensor.data.dtype.kind == "f":
+                    tensor.data = tensor.data.astype(target, copy=False)
         return self
 
     def cpu(self) -> "Module":
@@ -105,3 +110,11 @@ class Module(core.Module):
 
     def _counter(self) -> autograd.Tensor:
         return autograd.Tensor(np.zeros((), np.int64))
+
+
+def _kind(target: Any) -> str:
+    """Of a type: "f" for floats, "" for what is no type."""
+    try:
+        return np.dtype(target).kind
+    except TypeError:
+        return ""
