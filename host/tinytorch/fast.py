@@ -16,7 +16,7 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SMALL = 1 << 8  # numbers; below, numpy is done before numba has looked at its arguments
+SMALL = 1 << 7  # numbers; below, numpy is done before numba has looked at its arguments
 _FLOAT32 = np.dtype(np.float32)
 
 
