@@ -191,15 +191,16 @@ def _nearest(key: str) -> str:
     """Which setting may be meant."""
     names = list(_types())
     section, _, leaf = key.rpartition(".")
+    first = {f.name: f.name for f in fields(Config)}
+    there = {n.rpartition(".")[2]: n for n in names if section and n.startswith(f"{section}.")}
     elsewhere = [name for name in names if name.rpartition(".")[2] == leaf]
-    first = [f.name for f in fields(Config)]
-    there = [name for name in names if name.startswith(f"{section}.")] if section else first
-    close = (
-        elsewhere
-        or difflib.get_close_matches(key, there, 1)
-        or difflib.get_close_matches(key, names, 1)
+    here = [(there or first)[n] for n in difflib.get_close_matches(leaf, there or first, 1)]
+    close = elsewhere or here
+    return (
+        f"the nearest is '{close[0]}'"
+        if close
+        else f"there are {', '.join((there or first).values())}"
     )
-    return f"the nearest is '{close[0]}'" if close else f"there are {', '.join(there)}"
 
 
 def _checked(value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:

@@ -26,10 +26,7 @@ LAYERS = {
     and not issubclass(kind, _CONTAINERS)
     and name[0] != "_"
 }
-_SHORT = {
-    "out": ("out_channels", "out_features"),
-    "kernel": ("kernel_size",),
-}
+_SHORT = {"out_channels": "out", "out_features": "out", "kernel_size": "kernel"}
 
 
 def build_net(model: configuration.Model, shape: Shape, outputs: int) -> nn.Module:
@@ -137,7 +134,9 @@ def _stack(stack: list[Any], shape: Shape, outputs: int) -> nn.Sequential:
             with no_grad():
                 shape = layer(Tensor(np.zeros((1, *shape), np.float32))).shape[1:]
         except (ValueError, TypeError, RuntimeError, IndexError) as error:
-            raise ValueError(f"'{where}' does not fit samples {shape}: {error}") from None
+            raise ValueError(
+                f"'{where}' does not fit samples {shape}: {_sentence(error)}"
+            ) from None
         built.append(layer.train())
     if shape != (outputs,):
         raise ValueError(
@@ -163,23 +162,29 @@ def _layer(where: str, table: Layer, shape: Shape, outputs: int) -> nn.Module:
         settings[first] = shape[-1]
     if settings.get("groups") == "in":
         settings["groups"] = shape[0]
-    for short, full in _SHORT.items():
-        for long in set(full) & set(known):
-            if short in settings:
-                settings[long] = settings.pop(short)
+    for long, short in _SHORT.items():
+        if long in known and short in settings:
+            settings[long] = settings.pop(short)
     if "out_channels" in known:
         settings.setdefault("out_channels", shape[0])
     if "out_features" in known:
         settings.setdefault("out_features", outputs)
     for key, value in settings.items():
         if key not in known:
-            names = [n for n in (*known, *_SHORT) if n not in (first, "inplace")]
+            names = [_SHORT.get(n, n) for n in known if n not in (first, "inplace")]
             close = difflib.get_close_matches(key, names, 1, 0.5)
             hint = f"the nearest is '{close[0]}'" if close else f"it has {', '.join(names)}"
             raise ValueError(f"'{where}' ({name}) has no setting '{key}': {hint}.")
         if isinstance(value, list):
             settings[key] = tuple(value)
+    for key, parameter in inspect.signature(kind).parameters.items():
+        if parameter.default is parameter.empty and key not in settings:
+            raise ValueError(f"'{where}' ({name}) has no '{_SHORT.get(key, key)}': give it one.")
     try:
         return kind(**settings)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"'{where}' ({name}) cannot be made: {error}") from None
+        raise ValueError(f"'{where}' ({name}) cannot be made: {_sentence(error)}") from None
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".") + "."
