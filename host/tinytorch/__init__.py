@@ -10,20 +10,45 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "callbacks", "datasets", "export", "features", "gesture", "metrics", "nn", "optim", "plan",
-    "profile", "quantize", "random", "readers", "recordings", "train", "transforms", "utils",
-    "windows",
+    "autograd", "callbacks", "datasets", "export", "features", "gesture", "metrics", "nn", "optim",
+    "plan", "profile", "quantize", "random", "readers", "recordings", "train", "transforms",
+    "utils", "windows",
 )  # fmt: skip
 _NAMES = {
     "autograd": (
-        "Tensor", "no_grad", "is_grad_enabled",
-        "tensor", "zeros", "ones", "full", "arange", "rand", "randn", "cat", "stack",
-        "float32", "float64", "int64",
+        "Tensor", "tensor", "as_tensor", "from_numpy", "is_tensor", "is_floating_point",
+        "zeros", "ones", "full", "empty", "arange", "linspace", "eye",
+        "zeros_like", "ones_like", "full_like", "empty_like",
+        "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like",
+        "normal", "bernoulli", "multinomial",
+        "where", "cat", "concat", "concatenate", "stack", "einsum", "broadcast_tensors", "meshgrid",
+        "allclose", "equal",
+        "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
+    ),
+    "dtypes": (
+        "float32", "float", "float64", "double", "int64", "long", "int32", "int", "int8", "uint8",
+        "bool",
     ),
     "random": ("Generator", "manual_seed", "get_rng_state", "set_rng_state"),
     "runtime": ("Model",),
     "serialize": ("save", "load"),
 }  # fmt: skip
+# A function of PyTorch's that is a method as well is the method.
+_METHODS = (
+    "abs", "add", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "bmm",
+    "broadcast_to", "ceil", "chunk", "clamp", "clip", "clone", "cos", "count_nonzero", "cumprod",
+    "cumsum", "diag", "diagonal", "div", "dot", "dropout", "eq", "exp", "expm1", "flatten", "flip",
+    "floor", "floor_divide", "gather", "ge", "gt", "index_select", "isfinite", "isinf", "isnan",
+    "le", "lerp", "log", "log10", "log1p", "log2", "log_softmax", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "lt", "masked_fill", "masked_select", "matmul", "max",
+    "maximum", "mean", "median", "min", "minimum", "mm", "movedim", "mul", "mv", "nan_to_num",
+    "narrow", "ne", "neg", "nonzero", "norm", "numel", "outer", "permute", "pow", "prod",
+    "reciprocal", "relu", "remainder", "repeat_interleave", "reshape", "roll", "round", "rsqrt",
+    "scatter", "scatter_add", "select", "sigmoid", "sign", "sin", "softmax", "sort", "split",
+    "sqrt", "square", "squeeze", "std", "sub", "sum", "swapaxes", "t", "take_along_dim", "tanh",
+    "tile", "topk", "transpose", "tril", "triu", "trunc", "unbind", "unflatten", "unique",
+    "unsqueeze", "var",
+)  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
@@ -32,8 +57,10 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _METHODS:
+        return getattr(__getattr__("Tensor"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_HOME])
+    return sorted([*globals(), *_MODULES, *_HOME, *_METHODS])

@@ -2,17 +2,26 @@
 
 A result remembers its inputs and its gradient functions (tinytorch.ops); `backward` walks from the
 newest tensor to the oldest. The order of creation is a topological order, so nothing recurses.
+
+The same order guards the tape against changes in place. A change of an array has a number among
+those of the tensors: a gradient function that holds an array which was changed after the function
+was made is refused. A tensor that is changed on the tape becomes the newest one, and keeps what it
+was (`_before`) for those who used it earlier; so do the tensors that share its memory.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Union
+import math
+import string
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ContextDecorator
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytorch import activations, kernels, ops
+from tinytorch.dtypes import float32, float64, int64
 from tinytorch.ops import Array
 from tinytorch.random import generator
 from tinytorch_core import shapes
@@ -21,21 +30,47 @@ Operand = Union["Tensor", float, Array]
 Dims = int | Sequence[int] | None
 Size = int | Sequence[int]  # one number for all spatial dimensions, or one for each
 
-float32, float64, int64 = np.float32, np.float64, np.int64  # types by PyTorch's names
-
 _numbers = itertools.count()
 _recording = True
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within it (`with no_grad():`, or `@no_grad()`) nothing is recorded for gradients."""
-    global _recording
-    before, _recording = _recording, False
-    try:
-        yield
-    finally:
-        _recording = before
+class _Mode(ContextDecorator):
+    def __init__(self, mode: bool) -> None:
+        self._mode = mode
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        global _recording
+        self._before.append(_recording)
+        _recording = self._mode
+
+    def __exit__(self, *error: object) -> None:
+        global _recording
+        _recording = self._before.pop()
+
+
+class set_grad_enabled(_Mode):
+    """Turn recording on or off from now on, or to the end of a `with`."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        super().__enter__()
+
+    def __enter__(self) -> None:
+        """It is set already."""
+
+
+def no_grad(function: Callable[..., Any] | None = None) -> Any:
+    """Within it (`with no_grad():`, `@no_grad()` or `@no_grad`) nothing is recorded."""
+    return _Mode(False) if function is None else _Mode(False)(function)
+
+
+def enable_grad(function: Callable[..., Any] | None = None) -> Any:
+    """Within it gradients are recorded, even inside of no_grad()."""
+    return _Mode(True) if function is None else _Mode(True)(function)
+
+
+inference_mode = no_grad
 
 
 def is_grad_enabled() -> bool:
@@ -56,53 +91,516 @@ def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -
 def record(
     operation: ops.Operation, inputs: "tuple[Tensor | None, ...]", settings: dict[str, Any]
 ) -> "Tensor":
-    data, gradients = operation(*(None if t is None else t.data for t in inputs), **settings)
-    widened = data.dtype == np.float64 and operation is not ops.to
-    if widened and not any(t is not None and t.dtype == np.float64 for t in inputs):
-        data = data.astype(np.float32)  # numpy makes float64 of integers, alone or beside float32
-    result = Tensor(data)
-    wanted = _recording and data.dtype.kind == "f"
-    if wanted and any(t is not None and t.requires_grad for t in inputs):
+    arrays = []
+    tracked = False
+    for t in inputs:
+        if t is None:
+            arrays.append(None)
+        else:
+            arrays.append(t.data)
+            tracked = tracked or t.requires_grad
+    data, gradients = operation(*arrays, **settings)
+    if type(data) is not np.ndarray:
+        data = np.asarray(data)  # numpy makes scalars of arrays without dimensions
+    result = _new(Tensor)
+    result.data = data
+    result.grad = None
+    result._family = None
+    if tracked and _recording and data.dtype.kind == "f":
         result.requires_grad = True
+        result._operation = operation
         result._inputs = inputs
+        result._settings = settings
         result._gradients = gradients
+    else:
+        result.requires_grad = False
+        result._operation = None
+        result._inputs = ()
+        result._settings = result._gradients = None
+    result._number = next(_numbers)
     return result
 
 
-def _sum_to(gradient: Array, like: Any) -> Array:
+_new = object.__new__
+
+
+# Changes in place.
+
+_changes: dict[int, tuple[int, Any]] = {}  # by the id of an array that owns memory: the last one
+_last_change = -1
+
+
+def changed(array: Array) -> None:
+    """Tell the tape that the numbers of an array were changed in place.
+
+    For all who write `tensor.data` themselves, as optimizers do. A gradient that was to be worked
+    out from the old numbers raises a RuntimeError then, where it would be wrong in silence.
+    """
+    global _last_change
+    owner = _owner(array)
+    key = id(owner)
+    known = _changes.get(key)
+    watch = known[1] if known else weakref.ref(owner, lambda _: _changes.pop(key, None))
+    _last_change = next(_numbers)
+    _changes[key] = _last_change, watch
+
+
+def _owner(array: Array) -> Array:
+    """The array whose memory this one is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _held(thing: Any, seen: set[int]) -> Iterator[Array]:
+    """The arrays that a gradient function holds."""
+    if isinstance(thing, np.ndarray):
+        yield thing
+    elif isinstance(thing, Tensor):
+        yield thing.data
+    elif id(thing) not in seen:
+        seen.add(id(thing))
+        if isinstance(thing, (tuple, list)):
+            inner = list(thing)
+        else:
+            inner = [*(getattr(thing, "__defaults__", None) or ())]
+            for cell in getattr(thing, "__closure__", None) or ():
+                try:
+                    inner.append(cell.cell_contents)
+                except ValueError:  # not filled yet
+                    continue
+        for part in inner:
+            yield from _held(part, seen)
+
+
+def _check_unchanged(t: "Tensor", sources: "list[Tensor | None]") -> None:
+    """Refuse a gradient that was to be worked out from numbers that are gone."""
+    functions = t._gradients
+    if not callable(functions):
+        functions = [f for f, s in zip(functions, sources, strict=True) if s is not None]
+    for array in _held(functions, set()):
+        when, _ = _changes.get(id(_owner(array)), (-1, None))
+        if when > t._number:
+            raise RuntimeError(
+                f"backward: the gradient of {_name(t)} needs a tensor of shape {array.shape} that "
+                "was changed in place since: change a clone() of it."
+            )
+
+
+def _name(t: "Tensor") -> str:
+    return t._operation.__name__ if t._operation else "a leaf"
+
+
+class _Family:
+    """Tensors that may share memory: one, its views and theirs."""
+
+    def __init__(self, first: "Tensor") -> None:
+        self.members = [weakref.ref(first)]
+        self.limit = 16
+
+    def add(self, t: "Tensor") -> None:
+        t._family = self
+        self.members.append(weakref.ref(t))
+        if len(self.members) > self.limit:  # a parameter has views in every step
+            self.members = [m for m in self.members if m() is not None]
+            self.limit = 16 + 2 * len(self.members)
+
+    def others(self, t: "Tensor") -> "list[Tensor]":
+        """Those that share memory with t."""
+        found = [m() for m in self.members]
+        return [
+            o for o in found
+            if o is not None and o is not t and np.may_share_memory(o.data, t.data)
+        ]  # fmt: skip
+
+
+def _shared(a: Array, b: Array) -> tuple[Array, Array]:
+    """The places in flat a and in flat b of the elements that they share; b has each only once."""
+    of_a, of_b = (_addresses(x) for x in (a, b))
+    order = np.argsort(of_b)
+    at = np.searchsorted(of_b, of_a, sorter=order).clip(max=max(len(order) - 1, 0))
+    here = np.flatnonzero(of_b[order[at]] == of_a) if len(order) else order
+    return here, order[at[here]]
+
+
+def _addresses(a: Array) -> Array:
+    places = np.array(a.__array_interface__["data"][0])
+    for n, step in zip(a.shape, a.strides, strict=True):
+        places = places[..., None] + np.arange(n) * step
+    return places.reshape(-1)
+
+
+# Gradients.
+
+
+class Hook:
+    """A function that is called until `remove`; also as `with t.register_hook(f):`."""
+
+    def __init__(self, hooks: "dict[Hook, Callable[..., Any]]", function: Callable[..., Any]):
+        self._hooks = hooks
+        hooks[self] = function
+
+    def remove(self) -> None:
+        self._hooks.pop(self, None)
+
+    def __enter__(self) -> "Hook":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+def _sum_to(gradient: Any, like: Any) -> Any:
     """The gradient of an array that was broadcast: summed where it was stretched.
 
-    like: anything with the shape and the dtype of the array.
+    gradient: an array, or a Tensor; like: anything with the shape and the dtype of the array.
     """
-    if gradient.shape != like.shape:
-        gradient = gradient.sum(tuple(range(gradient.ndim - len(like.shape))))
-        stretched = tuple(d for d, n in enumerate(like.shape) if n != gradient.shape[d])
-        gradient = gradient.sum(stretched, keepdims=True)
-    return gradient.astype(like.dtype, copy=False)
+    shape = like.shape
+    if gradient.shape != shape:
+        more = len(gradient.shape) - len(shape)
+        stretched = [d + more for d, n in enumerate(shape) if n != gradient.shape[d + more]]
+        gradient = gradient.sum((*range(more), *stretched)).reshape(shape)
+    if gradient.dtype != like.dtype:
+        return (gradient.to if isinstance(gradient, Tensor) else gradient.astype)(like.dtype)
+    return gradient
 
 
-class Tensor:
+class _Backward:
+    """One walk from results to the tensors that their gradients are wanted for.
+
+    inputs: those tensors; None for all leaves, which then add up their gradients in `grad`.
+    """
+
+    def __init__(
+        self, roots: "list[tuple[Tensor, Any]]", inputs: "Sequence[Tensor] | None",
+        retain_graph: bool, create_graph: bool,
+    ) -> None:  # fmt: skip
+        self.inputs = None if inputs is None else {t._number for t in inputs}
+        self.retain_graph = retain_graph
+        self.create_graph = create_graph
+        self.found: dict[int, Any] = {}  # gradients of the inputs, by number
+        self._given = {id(_owner(g)) for _, g in roots if isinstance(g, np.ndarray)}
+        self._collect([t for t, _ in roots])
+        with _Mode(create_graph), np.errstate(all="ignore"):
+            self._walk(roots)
+
+    def _collect(self, stack: "list[Tensor]") -> None:
+        """Which tensors lie between the roots and the inputs, and from what each was made."""
+        self._nodes = {t._number: t for t in stack}
+        self._sources: dict[int, list[Tensor | None]] = {}
+        while stack:
+            t = stack.pop()
+            sources: list[Tensor | None] = []
+            for s in t._inputs:
+                while s is not None and s._number > t._number:
+                    s = s._before  # it was changed in place since t was made from it
+                if s is not None and s.requires_grad and s._number not in self._nodes:
+                    self._nodes[s._number] = s
+                    stack.append(s)
+                sources.append(s)
+            self._sources[t._number] = sources
+        self._order = sorted(self._nodes)
+        wanted = set(self._order)
+        if self.inputs is not None:
+            wanted = set()
+            for number in self._order:
+                below = any(s is not None and s._number in wanted for s in self._sources[number])
+                if below or number in self.inputs:
+                    wanted.add(number)
+            self._order = [n for n in self._order if n in wanted]
+        self._wanted = wanted
+        for number in self._order:
+            t, sources = self._nodes[number], self._sources[number]
+            through = [s if s is not None and s._number in wanted else None for s in sources]
+            if t.is_leaf or not any(s is not None for s in through):
+                continue
+            if t._gradients is None:
+                raise RuntimeError(
+                    f"backward: the graph behind this {_name(t)} was freed by an earlier backward: "
+                    "give that one retain_graph=True."
+                )
+            if _last_change > number:
+                _check_unchanged(t, through)
+
+    def _walk(self, roots: "list[tuple[Tensor, Any]]") -> None:
+        pending: dict[int, Any] = {}
+        for t, g in roots:
+            _add(pending, t._number, g)
+        while self._order:
+            number = self._order.pop()
+            t, sources = self._nodes.pop(number), self._sources.pop(number)
+            g = pending.pop(number, None)
+            if g is None:
+                continue
+            if t._hooks:
+                g = self._hooked(t, g)
+            if self.inputs is not None and number in self.inputs:
+                self.found[number] = g
+            if t._operation is None:
+                if self.inputs is None:
+                    self._accumulate(t, g)
+                continue
+            if t._retains and self.inputs is None:
+                self._accumulate(t, g)
+            parts = self._parts(t, sources, g)
+            for s, part in zip(sources, parts, strict=True):
+                if s is not None and part is not None and s._number in self._wanted:
+                    _add(pending, s._number, _sum_to(part, s))
+
+    def _parts(self, t: "Tensor", sources: "list[Tensor | None]", g: Any) -> Any:
+        """The gradients of what t was made from."""
+        functions: Any = t._gradients
+        wanted = [s is not None and s._number in self._wanted for s in sources]
+        if not any(wanted):
+            return [None] * len(sources)
+        if self.create_graph:
+            from tinytorch import higher
+
+            parts: Any = higher.gradients(t, sources, g)
+        elif callable(functions):
+            parts = functions(g)
+        else:
+            parts = [f(g) if w and f else None for f, w in zip(functions, wanted, strict=True)]
+        if not self.retain_graph:
+            t._free()
+        return parts
+
+    def _hooked(self, t: "Tensor", g: Any) -> Any:
+        for hook in [*t._hooks.values()]:
+            given = g if self.create_graph else Tensor(g)
+            new = hook(given)
+            if new is not None:
+                if new.shape != t.shape:
+                    raise ValueError(
+                        f"register_hook: the hook made a gradient {new.shape} for tensor {t.shape}."
+                    )
+                g = new if self.create_graph else new.data
+        if not self.create_graph:
+            self._given.add(id(_owner(g)))  # the hook may have kept it
+        return g
+
+    def _accumulate(self, t: "Tensor", g: Any) -> None:
+        if self.create_graph:
+            t.grad = g if t.grad is None else t.grad + g
+        elif t.grad is None:
+            t.grad = Tensor(self._own(g))
+        else:
+            t.grad = Tensor(t.grad.data + g)
+
+    def _own(self, g: Any) -> Array:
+        """A gradient that nobody else holds, as an array."""
+        g = np.asarray(g)
+        owner = _owner(g)
+        if g.flags.writeable and owner.size == g.size and id(owner) not in self._given:
+            self._given.add(id(owner))
+            return g
+        return g.copy()
+
+
+def _add(pending: dict[int, Any], number: int, g: Any) -> None:
+    before = pending.get(number)
+    pending[number] = g if before is None else before + g
+
+
+def grad(
+    outputs: "Tensor | Sequence[Tensor]", inputs: "Tensor | Sequence[Tensor]",
+    grad_outputs: "Tensor | Sequence[Tensor | None] | None" = None,
+    retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False,
+) -> "tuple[Tensor | None, ...]":  # fmt: skip
+    """The gradients of outputs with respect to inputs, which keep their `grad`.
+
+    grad_outputs: the gradients of a final result with respect to outputs of more than one number.
+    create_graph: make gradients that have gradients themselves. None stands for an input that the
+    outputs do not depend on, if allow_unused.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None or isinstance(grad_outputs, Tensor):
+        grad_outputs = [grad_outputs] * len(outputs)
+    for t in inputs:
+        if not t.requires_grad:
+            raise RuntimeError(f"grad: the input of shape {t.shape} does not require a gradient.")
+    roots = [t._start(g, create_graph) for t, g in zip(outputs, grad_outputs, strict=True)]
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _Backward(roots, inputs, retain, create_graph).found
+    gradients = []
+    for t in inputs:
+        g = found.get(t._number)
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: the outputs do not depend on the input of shape {t.shape}: allow_unused=True "
+                "gives None for it."
+            )
+        gradients.append(Tensor(np.array(g)) if isinstance(g, (np.ndarray, np.generic)) else g)
+    return tuple(gradients)
+
+
+# What operands become before an operation.
+
+
+def _number_type(t: "Tensor", number: Any) -> np.dtype:
+    """The type of a tensor's operation with a Python number."""
+    kind = t.data.dtype.kind
+    if kind == "f" or isinstance(number, bool) or (kind != "b" and isinstance(number, int)):
+        return t.data.dtype
+    return int64 if isinstance(number, int) else float32
+
+
+def _operand(t: "Tensor", other: Any) -> "tuple[Tensor, Tensor] | None":
+    """A tensor and what is not one, both as tensors; None if it is no number and no array."""
+    if isinstance(other, np.generic):
+        other = other.item()
+    if isinstance(other, (bool, int, float)):
+        dtype = _number_type(t, other)
+        return t.to(dtype), Tensor(np.asarray(other, dtype))
+    return (t, Tensor(other)) if isinstance(other, (np.ndarray, list, tuple)) else None
+
+
+def _common_type(*tensors: "Tensor") -> np.dtype:
+    """As PyTorch promotes: bools, integers, floats; a single number only if it is of more."""
+    ranks = {"b": 0, "i": 1, "u": 1, "f": 2}
+    full = [t.data.dtype for t in tensors if t.data.ndim]
+    single = [t.data.dtype for t in tensors if not t.data.ndim]
+    highest = max([ranks[d.kind] for d in full], default=-1)
+    types = [d for d in full if ranks[d.kind] == highest]
+    more = [d for d in single if ranks[d.kind] > highest]
+    if more:
+        top = max(ranks[d.kind] for d in more)
+        types = [d for d in more if ranks[d.kind] == top]
+    return np.result_type(*types)
+
+
+def _promoted(*tensors: "Tensor") -> "tuple[Tensor, ...]":
+    dtype = _common_type(*tensors)
+    return tuple([t.to(dtype) for t in tensors])
+
+
+def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
+    """An element-wise operation of two operands, one of which is a tensor."""
+    if not isinstance(b, Tensor):
+        pair = _operand(a, b)
+        if pair is None:
+            return NotImplemented
+        a, b = pair
+    elif not isinstance(a, Tensor):
+        pair = _operand(b, a)
+        if pair is None:
+            return NotImplemented
+        b, a = pair
+    x, y = a.data, b.data
+    if x.dtype is not y.dtype and x.dtype != y.dtype:
+        a, b = _promoted(a, b)
+    try:
+        if listener is not None:
+            return listener(operation, (a, b), {})
+        return record(operation, (a, b), {})
+    except ValueError:
+        shapes.broadcast(symbol, x.shape, y.shape)
+        raise
+
+
+def _viewable(t: "Tensor", shape: Sequence[int]) -> bool:
+    """Whether a shape fits the memory of a tensor as it lies."""
+    runs: list[int] = []  # lengths of what lies in one row, from the first dimension to the last
+    step = None
+    for n, stride in zip(t.data.shape, t.data.strides, strict=True):
+        if n != 1:
+            if runs and step == n * stride:
+                runs[-1] *= n
+            else:
+                runs.append(n)
+            step = stride
+    left = 1
+    for n in reversed(shape):
+        if n != 1:
+            if left == 1 and runs:
+                left = runs.pop()
+            if left % n:
+                return False
+            left //= n
+    return True
+
+
+class Extreme(NamedTuple):
+    """Of each row the largest or smallest number, or the middle one, and where it is."""
+
+    values: "Tensor"
+    indices: "Tensor"
+
+
+class _Base:
+    """What few tensors have lies in their __dict__, so that all others need not set it. And the
+    methods whose names are Python's types, which the rest of the class can so call by name."""
+
+    __slots__ = ("__dict__", "__weakref__", "_family")
+    _family: _Family | None
+    _before: Any = None  # what a tensor was before it was changed in place on the tape
+    _hooks: Any = None
+    _retains = False
+    _strided = False  # a view that need not lie in one row: see Tensor.view
+
+    to: Callable[..., "Tensor"]
+
+    def type(self, target: Any) -> "Tensor":
+        return self.to(target)
+
+    def type_as(self, other: "Tensor") -> "Tensor":
+        return self.to(other.dtype)
+
+    def cpu(self) -> "Tensor":
+        return self
+
+    def float(self) -> "Tensor":
+        return self.to(float32)
+
+    def double(self) -> "Tensor":
+        return self.to(float64)
+
+    def long(self) -> "Tensor":
+        return self.to(int64)
+
+    def int(self) -> "Tensor":
+        return self.to(np.int32)
+
+    def bool(self) -> "Tensor":
+        return self.to(np.bool_)
+
+
+class Tensor(_Base):
     """An array with a gradient. data: anything numpy takes; Python floats become float32.
 
     `data` is the numpy array itself, shared if one was given; `grad` a Tensor, or None before
-    `backward`. An operation gives float64 only where an input has it.
+    `backward`. Types mix as in PyTorch.
     Raises TypeError where anything but floats is to have a gradient.
     """
 
-    __slots__ = ("__weakref__", "_gradients", "_inputs", "_number", "data", "grad", "requires_grad")
+    __slots__ = (
+        "_gradients", "_inputs", "_number", "_operation", "_settings", "data", "grad",
+        "requires_grad",
+    )  # fmt: skip
     __array_ufunc__ = None  # numpy leaves array + tensor to us
+    __hash__ = object.__hash__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         data = data.data if isinstance(data, Tensor) else data
-        is_numpy = isinstance(data, (np.ndarray, np.generic))
-        self.data: Array = np.asarray(data)
-        if not is_numpy and self.data.dtype == np.float64:
-            self.data = self.data.astype(np.float32)
+        if not isinstance(data, np.ndarray):
+            is_numpy = isinstance(data, np.generic)
+            data = np.asarray(data)
+            if not is_numpy and data.dtype == float64:
+                data = data.astype(float32)
+        self.data: Array = data
         self.grad: Tensor | None = None
-        self.requires_grad_(requires_grad)
+        self.requires_grad = False
+        self._family = None
         self._number = next(_numbers)
+        self._operation: ops.Operation | None = None
         self._inputs: tuple[Tensor | None, ...] = ()
-        self._gradients: ops.Gradients = ()
+        self._settings: dict[str, Any] | None = None
+        self._gradients: ops.Gradients | None = None
+        if requires_grad:
+            self.requires_grad_()
+        elif data.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: {data.dtype} is not a type of numbers that tensors hold.")
 
     @staticmethod
     def full(shape: Sequence[int], value: float) -> "Tensor":
@@ -129,32 +627,82 @@ class Tensor:
         return self.data.dtype
 
     @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
     def is_leaf(self) -> bool:
         """Whether nothing recorded made this tensor: gradients end here."""
-        return not self._inputs
+        return self._operation is None
 
     @property
     def T(self) -> "Tensor":
         return self.permute(*reversed(range(self.ndim)))
 
+    @property
+    def mT(self) -> "Tensor":
+        """Each matrix of the last two dimensions transposed."""
+        return self.transpose(-2, -1)
+
+    def dim(self) -> int:
+        return self.data.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or its length along one dimension."""
+        return self.shape if dim is None else self.shape[shapes.axis("size", dim, self.ndim)]
+
     def numel(self) -> int:
         return self.data.size
 
+    nelement = numel
+
+    def is_floating_point(self) -> bool:
+        return self.data.dtype.kind == "f"
+
     def __len__(self) -> int:
-        return len(self.data)
+        if not self.ndim:
+            raise TypeError("len: a tensor without dimensions has no length.")
+        return self.shape[0]
 
     def __iter__(self) -> Iterator["Tensor"]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        numbers = np.array2string(self.data, separator=", ", prefix="tensor(")
-        return f"tensor({numbers}{', requires_grad=True' if self.requires_grad else ''})"
+        a = self.data
+        style: dict[str, Any] = {"precision": 4, "floatmode": "fixed"}
+        finite = a[np.isfinite(a)]
+        if (finite == np.round(finite)).all() and (np.abs(finite) < 1e8).all():
+            style = {"precision": 0}
+        text = np.array2string(a, separator=", ", prefix="tensor(", threshold=1000, **style)
+        if 0 in a.shape and a.ndim > 1:
+            text += f", size={a.shape}"
+        if a.dtype not in (float32, int64, np.bool_):
+            text += f", dtype={a.dtype}"
+        if self._operation:
+            text += f", grad_fn=<{_name(self)}>"
+        elif self.requires_grad:
+            text += ", requires_grad=True"
+        return f"tensor({text})"
+
+    def __format__(self, style: str) -> str:
+        """A single number as Python's; without a style, or with dimensions, as `str`."""
+        return format(self.item(), style) if style and not self.ndim else format(str(self), style)
 
     def __bool__(self) -> bool:
         return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.data.dtype.kind not in "iu":
+            raise TypeError(
+                f"index: only integers are indices, and this tensor holds {self.dtype}."
+            )
+        return int(self.item())
 
     def item(self) -> Any:
         if self.data.size != 1:
@@ -176,17 +724,56 @@ class Tensor:
         array = array if dtype is None else array.astype(dtype, copy=False)
         return array.copy() if copy else array
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        """A leaf of its own, as in a copy of a network."""
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: gradients flow through this tensor: detach() it first.")
+        copy = memo[id(self)] = type(self)(self.data.copy(), self.requires_grad)
+        copy.grad = None if self.grad is None else Tensor(self.grad.data.copy())
+        return copy
+
+    def __reduce__(self) -> Any:
+        """Pickled as a leaf."""
+        if not self.is_leaf:
+            raise RuntimeError("pickle: gradients flow through this tensor: detach() it first.")
+        return type(self), (self.data, self.requires_grad)
+
     def detach(self) -> "Tensor":
         """The same numbers, shared, apart from the tape."""
         return Tensor(self.data)
+
+    def detach_(self) -> "Tensor":
+        """This tensor, made a leaf without a gradient."""
+        if listener is not None:
+            listener.leave()
+        self._free()
+        self._operation = None
+        self.requires_grad = False
+        return self
 
     def clone(self) -> "Tensor":
         """A copy that gradients flow through."""
         return apply(ops.clone, self)
 
-    def to(self, dtype: DTypeLike) -> "Tensor":
-        """A copy of another type, as in `labels.to("int64")`; gradients flow between floats."""
-        return apply(ops.to, self, dtype=dtype)
+    # Types.
+
+    def to(self, target: Any = None, dtype: DTypeLike | None = None, **_: Any) -> "Tensor":
+        """This tensor in another type, as in `labels.to("int64")`, or in that of another tensor;
+        gradients flow between floats. "cpu" changes nothing: there is no other place."""
+        if isinstance(target, Tensor):
+            dtype = target.dtype
+        elif isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda", "mps", "xpu"):
+            if target.split(":")[0] != "cpu":
+                raise ValueError(f'to: there is no device "{target}": tinytorch computes on "cpu".')
+        elif target is not None:
+            dtype = target
+        if dtype is None or np.dtype(dtype) == self.data.dtype:
+            return self
+        return apply(ops.to, self, dtype=np.dtype(dtype))
+
+    def _real(self) -> "Tensor":
+        """Integers and bools as float32, which functions of real numbers make of them."""
+        return self if self.data.dtype.kind == "f" else self.to(float32)
 
     # Gradients.
 
@@ -195,50 +782,73 @@ class Tensor:
             raise TypeError(
                 f"requires_grad: only floats have gradients, and this tensor holds {self.dtype}."
             )
+        if not requires_grad and not self.is_leaf:
+            raise RuntimeError("requires_grad_: gradients flow through this tensor: detach() it.")
         self.requires_grad = requires_grad
         return self
 
-    def backward(self, gradient: "Tensor | None" = None) -> None:
+    def backward(
+        self, gradient: "Tensor | None" = None, retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:  # fmt: skip
         """Add to `grad` of every leaf below the gradient of this tensor, which holds one number.
 
-        gradient: that of a final result with respect to this tensor, if it holds more.
+        gradient: that of a final result with respect to this tensor, if it holds more. The graph is
+        freed on the way unless retain_graph; create_graph makes gradients that have gradients.
         """
+        retain = create_graph if retain_graph is None else retain_graph
+        _Backward([self._start(gradient, create_graph)], None, retain, create_graph)
+
+    def _start(self, gradient: "Tensor | None", create_graph: bool) -> "tuple[Tensor, Any]":
+        """This tensor, and the gradient that a backward pass starts with."""
+        if listener is not None:
+            listener.leave()
         if not self.requires_grad:
             raise RuntimeError("backward: nothing here requires a gradient.")
-        if gradient is None and self.data.size != 1:
-            raise RuntimeError(
-                f"backward: shape {self.shape} is not a single number: reduce it first, as with "
-                "mean(), or give the gradient."
-            )
-        if gradient is not None and gradient.shape != self.shape:
+        if gradient is None:
+            if self.data.size != 1:
+                raise RuntimeError(
+                    f"backward: shape {self.shape} is not a single number: reduce it first, as "
+                    "with mean(), or give the gradient."
+                )
+            gradient = Tensor(np.ones_like(self.data))
+        elif gradient.shape != self.shape:
             raise ValueError(
                 f"backward: gradient {gradient.shape} does not fit tensor {self.shape}."
             )
-        reached = {self._number: self}
-        stack = [self]
-        while stack:
-            for t in stack.pop()._inputs:
-                if t is not None and t.requires_grad and t._number not in reached:
-                    reached[t._number] = t
-                    stack.append(t)
-        pending = {self._number: np.ones_like(self.data) if gradient is None else gradient.data}
-        for number in sorted(reached, reverse=True):
-            t, g = reached[number], pending.pop(number)
-            if t.is_leaf:
-                t.grad = Tensor(g.copy() if t.grad is None else t.grad.data + g)
-                continue
-            gradients: Any = t._gradients(g) if callable(t._gradients) else t._gradients
-            for source, part in zip(t._inputs, gradients, strict=True):
-                if source is None or not source.requires_grad:
-                    continue
-                new = _sum_to(part(g) if callable(part) else part, source.data)
-                before = pending.get(source._number)
-                pending[source._number] = new if before is None else before + new
+        gradient = gradient.to(self.dtype)
+        return self, gradient if create_graph else gradient.data
 
-    # In place. What was recorded keeps its inputs by reference, so change none of them between
-    # the forward pass and `backward`.
+    def retain_grad(self) -> None:
+        """Keep the gradient of a result in `grad` too, as leaves do."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient.")
+        if listener is not None:
+            listener.leave()
+        self._retains = True
+
+    def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> Hook:
+        """Call hook(gradient) when the gradient of this tensor is complete; what it returns, unless
+        None, takes its place. The result's remove() ends it."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: this tensor does not require a gradient.")
+        if listener is not None:
+            listener.leave()
+        if self._hooks is None:
+            self._hooks = {}
+        return Hook(self._hooks, hook)
+
+    def _free(self) -> None:
+        """Let go of what made this tensor."""
+        self._gradients = self._settings = None
+        self._inputs = ()
+        if self._before is not None:  # those who used it earlier may still ask for its shape
+            self._before.data = np.broadcast_to(self.data.dtype.type(0), self.shape)
+
+    # In place.
 
     def _writable(self, operation: str) -> Array:
+        """The array, to be overwritten with numbers that have no gradient."""
         if listener is not None:
             listener.leave()  # a captured step has no place for changes
         if self.requires_grad and _recording:
@@ -246,154 +856,804 @@ class Tensor:
                 f"{operation}: a tensor that requires a gradient changes in place only under "
                 "no_grad()."
             )
+        changed(self.data)
         return self.data
+
+    def _in_place(self, name: str, compute: "Callable[[Tensor], Tensor]") -> "Tensor":
+        """This tensor, with the numbers of compute(what it was until now), and with its gradient."""
+        if listener is not None:
+            listener.leave()
+        relatives = self._family.others(self) if self._family and _recording else []
+        self._refuse_leaf(name, relatives)
+        before = self._past()
+        if _recording:
+            before.data = self.data.copy()  # gradient functions may hold it
+        result = compute(before)
+        if result.shape != self.shape:
+            raise ValueError(f"{name}: shape {result.shape} does not fit into {self.shape}.")
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise RuntimeError(f"{name}: {result.dtype} does not fit into {self.dtype}.")
+        self._write(name, ..., result.data)
+        if result.requires_grad or (self.requires_grad and _recording):
+            self._become(result.to(self.dtype), before)
+        for relative in relatives:
+            if relative.requires_grad or self.requires_grad:
+                here, there = _shared(relative.data, self.data)
+                past = relative._past()
+                settings = {"here": here, "there": there}
+                if here.size:
+                    relative._become(record(ops.overwritten, (past, self), settings), past)
+        return self
+
+    def _write(self, name: str, key: Any, numbers: Array) -> None:
+        if not self.data.flags.writeable:
+            raise RuntimeError(
+                f"{name}: the elements of shape {self.shape} share memory, as after expand, or may "
+                "not be changed: clone() it first."
+            )
+        self.data[key] = numbers
+        changed(self.data)
+
+    def _refuse_leaf(self, name: str, relatives: "list[Tensor]") -> None:
+        if _recording and any(t.requires_grad and t.is_leaf for t in (self, *relatives)):
+            raise RuntimeError(
+                f"{name}: a leaf that requires a gradient, or a view of it, changes in place only "
+                "under no_grad()."
+            )
+
+    def _past(self) -> "Tensor":
+        """This tensor as it is now, for those who used it until now."""
+        past = Tensor(self.data)
+        for name in _HISTORY:
+            setattr(past, name, getattr(self, name))
+        past._before, past._hooks = self._before, self._hooks
+        return past
+
+    def _become(self, result: "Tensor", before: "Tensor") -> None:
+        for name in _HISTORY:
+            setattr(self, name, getattr(result, name))
+        self._before = before
+        self._hooks = None
 
     def copy_(self, other: "Tensor") -> "Tensor":
         """Take over the numbers of a tensor of the same shape, in this tensor's type."""
         if tuple(other.shape) != self.shape:
             raise ValueError(f"copy_: shape {tuple(other.shape)} does not fit into {self.shape}.")
-        self._writable("copy_")[...] = np.asarray(other.data).reshape(self.shape)
-        return self
+        return self._assign("copy_", other)
 
-    def uniform_(self, low: float = 0.0, high: float = 1.0) -> "Tensor":
-        self._writable("uniform_")[...] = generator.uniform(low, high, self.shape)
-        return self
+    def _assign(self, name: str, value: Any) -> "Tensor":
+        value = value if isinstance(value, Tensor) else Tensor(np.array(value, self.data.dtype))
+        return self._in_place(name, lambda t: apply(ops.assign, t, value))
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0) -> "Tensor":
-        self._writable("normal_")[...] = generator.normal(mean, std, self.shape)
-        return self
+    def fill_(self, value: Operand) -> "Tensor":
+        return self._assign("fill_", value)
 
     def zero_(self) -> "Tensor":
-        self._writable("zero_")[...] = 0
-        return self
+        return self._assign("zero_", 0)
 
-    def _in_place(self, symbol: str, operation: ops.Operation, other: Operand) -> "Tensor":
-        """This tensor, changed; on the way from a leaf to a gradient a new one instead."""
-        result = apply(operation, self, self._other(symbol, other))
-        if result.requires_grad and not (self.is_leaf and self.requires_grad):
-            return result
-        np.copyto(self._writable(symbol), result.data, casting="same_kind")
-        return self
+    def uniform_(self, low: float = 0.0, high: float = 1.0) -> "Tensor":
+        return self._assign("uniform_", generator.uniform(low, high, self.shape))
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0) -> "Tensor":
+        return self._assign("normal_", generator.normal(mean, std, self.shape))
+
+    def bernoulli_(self, p: float = 0.5) -> "Tensor":
+        """Ones with probability p, else zeros."""
+        return self._assign("bernoulli_", generator.random(self.shape) < p)
 
     def __iadd__(self, other: Operand) -> "Tensor":
-        return self._in_place("+=", ops.add, other)
+        return self._in_place("+=", lambda t: t + other)
 
     def __isub__(self, other: Operand) -> "Tensor":
-        return self._in_place("-=", ops.sub, other)
+        return self._in_place("-=", lambda t: t - other)
 
     def __imul__(self, other: Operand) -> "Tensor":
-        return self._in_place("*=", ops.mul, other)
+        return self._in_place("*=", lambda t: t * other)
 
-    # Other shapes.
+    def __itruediv__(self, other: Operand) -> "Tensor":
+        return self._in_place("/=", lambda t: t / other)
+
+    def add_(self, other: Operand, alpha: float = 1) -> "Tensor":
+        return self._in_place("add_", lambda t: t.add(other, alpha))
+
+    def sub_(self, other: Operand, alpha: float = 1) -> "Tensor":
+        return self._in_place("sub_", lambda t: t.sub(other, alpha))
+
+    def mul_(self, other: Operand) -> "Tensor":
+        return self._in_place("mul_", lambda t: t * other)
+
+    def div_(self, other: Operand) -> "Tensor":
+        return self._in_place("div_", lambda t: t / other)
+
+    def pow_(self, exponent: Operand) -> "Tensor":
+        return self._in_place("pow_", lambda t: t**exponent)
+
+    def addcmul_(self, a: "Tensor", b: "Tensor", value: float = 1) -> "Tensor":
+        return self._in_place("addcmul_", lambda t: t + value * a * b)
+
+    def lerp_(self, end: "Tensor", weight: Operand) -> "Tensor":
+        return self._in_place("lerp_", lambda t: t.lerp(end, weight))
+
+    def clamp_(self, min: Any = None, max: Any = None) -> "Tensor":
+        return self._in_place("clamp_", lambda t: t.clamp(min, max))
+
+    def masked_fill_(self, mask: "Tensor", value: Operand) -> "Tensor":
+        return self._in_place("masked_fill_", lambda t: t.masked_fill(mask, value))
+
+    def scatter_(self, dim: int, index: "Tensor", src: Operand) -> "Tensor":
+        return self._in_place("scatter_", lambda t: t.scatter(dim, index, src))
+
+    def scatter_add_(self, dim: int, index: "Tensor", src: "Tensor") -> "Tensor":
+        return self._in_place("scatter_add_", lambda t: t.scatter_add(dim, index, src))
+
+    def neg_(self) -> "Tensor":
+        return self._in_place("neg_", lambda t: -t)
+
+    def exp_(self) -> "Tensor":
+        return self._in_place("exp_", lambda t: t.exp())
+
+    def sqrt_(self) -> "Tensor":
+        return self._in_place("sqrt_", lambda t: t.sqrt())
+
+    def relu_(self) -> "Tensor":
+        return self._in_place("relu_", lambda t: t.relu())
+
+    def sigmoid_(self) -> "Tensor":
+        return self._in_place("sigmoid_", lambda t: t.sigmoid())
+
+    def tanh_(self) -> "Tensor":
+        return self._in_place("tanh_", lambda t: t.tanh())
+
+    # Other shapes. What can share the memory does.
+
+    def _viewed(self, operation: ops.Operation, *arrays: "Tensor", **settings: Any) -> "Tensor":
+        result = apply(operation, self, *arrays, **settings)
+        if self._family is None:
+            self._family = _Family(self)
+        self._family.add(result)
+        return result
+
+    def _stridden(self, operation: ops.Operation, **settings: Any) -> "Tensor":
+        """A view that need not lie in one row."""
+        result = self._viewed(operation, **settings)
+        result._strided = True
+        return result
 
     def reshape(self, *shape: Size) -> "Tensor":
         """Numbers or one tuple; -1 is worked out."""
-        return apply(ops.reshape, self, shape=shapes.reshape(self.shape, shapes.given(shape)))
+        new = shapes.reshape(self.shape, shapes.given(shape))
+        result = self._viewed(ops.reshape, shape=new)
+        if self._strided:
+            result._strided = True
+        return result
+
+    def view(self, *shape: Size) -> "Tensor":
+        """`reshape` where it needs no copy. Raises a RuntimeError for others, as after a transpose.
+
+        A layer's result lies in memory as suits the layer: it counts as if it lay in one row.
+        """
+        new = shapes.reshape(self.shape, shapes.given(shape))
+        if self._strided and not _viewable(self, new):
+            raise RuntimeError(
+                f"view: shape {self.shape} does not lie in memory as {new} does: use reshape, which "
+                "copies."
+            )
+        return self.reshape(new)
+
+    def view_as(self, other: "Tensor") -> "Tensor":
+        return self.view(other.shape)
+
+    def reshape_as(self, other: "Tensor") -> "Tensor":
+        return self.reshape(other.shape)
+
+    def is_contiguous(self) -> bool:
+        return not self._strided or _viewable(self, (self.numel(),))
+
+    def contiguous(self) -> "Tensor":
+        """This tensor, or a copy that lies in one row."""
+        return self if self.is_contiguous() else self.clone()
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
         return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> "Tensor":
+        """One dimension made into several."""
+        dim = shapes.axis("unflatten", dim, self.ndim)
+        new = shapes.reshape(self.shape[dim : dim + 1], tuple(sizes))
+        return self.reshape(*self.shape[:dim], *new, *self.shape[dim + 1 :])
+
+    def squeeze(self, dim: Dims = None) -> "Tensor":
+        """Without the dimensions of length 1, all or those named."""
+        dims = shapes.axes("squeeze", dim, self.ndim)
+        return self.reshape([n for d, n in enumerate(self.shape) if n != 1 or d not in dims])
+
+    def unsqueeze(self, dim: int) -> "Tensor":
+        """With a new dimension of length 1 at dim."""
+        dim = shapes.axis("unsqueeze", dim, self.ndim + 1)
+        return self.reshape(*self.shape[:dim], 1, *self.shape[dim:])
 
     def permute(self, *dims: Size) -> "Tensor":
         """Numbers or one tuple."""
         order = tuple(shapes.axis("permute", d, self.ndim) for d in shapes.given(dims))
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"permute: {order} does not name each dimension of {self.shape}.")
-        return apply(ops.permute, self, dims=order)
+        return self._stridden(ops.permute, dims=order)
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
         dims = list(range(self.ndim))
         a, b = (shapes.axis("transpose", d, self.ndim) for d in (dim0, dim1))
         dims[a], dims[b] = dims[b], dims[a]
-        return self.permute(*dims)
+        return self.permute(dims)
 
-    def __getitem__(self, key: Any) -> "Tensor":
-        """Indexed as numpy is; tensors of ints or bools may be indices."""
-        keys = key if isinstance(key, tuple) else (key,)
-        keys = tuple(k.data if isinstance(k, Tensor) else k for k in keys)
-        return apply(ops.index, self, key=keys)
+    swapaxes = transpose
 
-    def pad(self, padding: Sequence[int], value: float = 0.0) -> "Tensor":
-        """padding: (before, after) of the last dimension, then of the one before it, and so on."""
+    def t(self) -> "Tensor":
+        """A matrix transposed; of fewer dimensions, the same."""
+        if self.ndim > 2:
+            raise ValueError(f"t: shape {self.shape} is no matrix: name dimensions for transpose.")
+        return self.T
+
+    def movedim(self, source: Size, destination: Size) -> "Tensor":
+        start, end = (
+            [
+                shapes.axis("movedim", d, self.ndim)
+                for d in ((dims,) if isinstance(dims, int) else dims)
+            ]
+            for dims in (source, destination)
+        )
+        order = [d for d in range(self.ndim) if d not in start]
+        for place, d in sorted(zip(end, start, strict=True)):
+            order.insert(place, d)
+        return self.permute(order)
+
+    def expand(self, *shape: Size) -> "Tensor":
+        """Dimensions of length 1 stretched, and new ones before them; -1 keeps a length."""
+        new = shapes.given(shape)
+        more = len(new) - self.ndim
+        wanted = tuple(
+            self.shape[d - more] if n == -1 and d >= more else n for d, n in enumerate(new)
+        )
+        if more < 0 or any(
+            m not in (1, n) for m, n in zip(self.shape, wanted[max(more, 0) :], strict=True)
+        ):
+            raise ValueError(f"expand: shape {self.shape} does not stretch to {new}.")
+        return self._stridden(ops.expand, shape=wanted)
+
+    def expand_as(self, other: "Tensor") -> "Tensor":
+        return self.expand(other.shape)
+
+    broadcast_to = expand
+
+    def repeat(self, *counts: Size) -> "Tensor":
+        """Copies one after the other, so many along each dimension."""
+        times = shapes.given(counts)
+        more = len(times) - self.ndim
+        if more < 0:
+            raise ValueError(f"repeat: {times} does not name each dimension of {self.shape}.")
+        shape = (1,) * more + self.shape
+        pairs = [n for pair in zip(times, shape, strict=True) for n in pair]
+        t = self.reshape([n for length in shape for n in (1, length)]).expand(pairs)
+        return t.reshape([n * m for n, m in zip(times, shape, strict=True)])
+
+    tile = repeat
+
+    def repeat_interleave(self, repeats: int, dim: int | None = None) -> "Tensor":
+        """Each element so many times in a row, in the flat tensor or along a dimension."""
+        if dim is None:
+            return self.flatten().repeat_interleave(repeats, 0)
+        dim = shapes.axis("repeat_interleave", dim, self.ndim)
+        t = self.unsqueeze(dim + 1)
+        t = t.expand(*self.shape[: dim + 1], repeats, *self.shape[dim + 1 :])
+        return t.flatten(dim, dim + 1)
+
+    def narrow(self, dim: int, start: int, length: int) -> "Tensor":
+        """The part of a dimension from start on."""
+        dim = shapes.axis("narrow", dim, self.ndim)
+        if not 0 <= start <= start + length <= self.shape[dim]:
+            raise ValueError(f"narrow: {start} and {length} more are not in shape {self.shape}.")
+        return self[(slice(None),) * dim + (slice(start, start + length),)]
+
+    def split(self, split_size: Size, dim: int = 0) -> "tuple[Tensor, ...]":
+        """Parts of that length and a shorter last one, or parts of these lengths."""
+        dim = shapes.axis("split", dim, self.ndim)
+        n = self.shape[dim]
+        if isinstance(split_size, int):
+            if split_size < 1:
+                raise ValueError(f"split: parts of length {split_size} do not fill {self.shape}.")
+            split_size = [min(split_size, n - i) for i in range(0, n, split_size)] or [0]
+        if sum(split_size) != n:
+            raise ValueError(f"split: lengths {list(split_size)} do not fill {self.shape}.")
+        ends = list(itertools.accumulate(split_size))
+        return tuple([self.narrow(dim, e - m, m) for e, m in zip(ends, split_size, strict=True)])
+
+    def chunk(self, chunks: int, dim: int = 0) -> "tuple[Tensor, ...]":
+        """At most so many equal parts, of which the last may be shorter."""
+        if chunks < 1:
+            raise ValueError(f"chunk: {chunks} is not a number of parts.")
+        n = self.shape[shapes.axis("chunk", dim, self.ndim)]
+        return self.split(max(-(-n // chunks), 1), dim) if n else self.split([0] * chunks, dim)
+
+    def unbind(self, dim: int = 0) -> "tuple[Tensor, ...]":
+        dim = shapes.axis("unbind", dim, self.ndim)
+        return tuple([self[(slice(None),) * dim + (i,)] for i in range(self.shape[dim])])
+
+    def select(self, dim: int, index: int) -> "Tensor":
+        return self[(slice(None),) * shapes.axis("select", dim, self.ndim) + (index,)]
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> "Tensor":
+        a, b = (shapes.axis("diagonal", d, self.ndim) for d in (dim1, dim2))
+        return self._stridden(ops.diagonal, offset=offset, dim1=a, dim2=b)
+
+    def diag(self, diagonal: int = 0) -> "Tensor":
+        """The diagonal of a matrix; of a vector the matrix that has it there."""
+        if self.ndim == 2:
+            return self.diagonal(diagonal).clone()
+        n = self.numel() + abs(diagonal)
+        result = apply(ops.expand, Tensor(np.zeros((), self.dtype)), shape=(n, n)).clone()
+        places = np.arange(self.numel())
+        key = (places + max(-diagonal, 0), places + max(diagonal, 0))
+        return apply(
+            ops.set_index, result, self, Tensor(key[0]), Tensor(key[1]), key=(ops.INDEX, ops.INDEX)
+        )
+
+    def tril(self, diagonal: int = 0) -> "Tensor":
+        """The last two dimensions' lower triangle, zeros above."""
+        return apply(ops.tril, self._matrix("tril"), diagonal=diagonal)
+
+    def triu(self, diagonal: int = 0) -> "Tensor":
+        return apply(ops.triu, self._matrix("triu"), diagonal=diagonal)
+
+    def _matrix(self, operation: str) -> "Tensor":
+        if self.ndim < 2:
+            raise ValueError(f"{operation}: shape {self.shape} has no two dimensions.")
+        return self
+
+    def flip(self, *dims: Size) -> "Tensor":
+        """Backwards along these dimensions: numbers or one tuple."""
+        return apply(ops.flip, self, dims=shapes.axes("flip", shapes.given(dims), self.ndim))
+
+    def roll(self, shifts: Size, dims: Size | None = None) -> "Tensor":
+        """Moved on along dimensions; what leaves at the end enters at the start."""
+        shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+        if dims is None:
+            return apply(ops.roll, self.flatten(), shifts=shifts, dims=(0,)).reshape(self.shape)
+        dims = (dims,) if isinstance(dims, int) else dims
+        dims = tuple([shapes.axis("roll", d, self.ndim) for d in dims])
+        return apply(ops.roll, self, shifts=shifts, dims=dims)
+
+    def pad(self, padding: Sequence[int], value: float = 0.0, mode: str = "constant") -> "Tensor":
+        """padding: (before, after) of the last dimension, then of the one before it, and so on;
+        negative ones cut. mode: "constant" (the value), "reflect", "replicate" or "circular"."""
         widths = [(0, 0)] * self.ndim
+        if len(padding) % 2 or len(padding) > 2 * self.ndim:
+            raise ValueError(f"pad: {tuple(padding)} does not fit the dimensions of {self.shape}.")
         for i in range(len(padding) // 2):
             widths[-1 - i] = (padding[2 * i], padding[2 * i + 1])
-        return apply(ops.pad, self, widths=widths, value=value)
+        if mode != "constant":
+            return self._pad_with_itself(widths, mode)
+        cut = tuple(
+            [
+                slice(max(-a, 0), n - max(-b, 0))
+                for (a, b), n in zip(widths, self.shape, strict=True)
+            ]
+        )
+        t = self[cut] if min(padding, default=0) < 0 else self
+        more = tuple([(max(a, 0), max(b, 0)) for a, b in widths])
+        return apply(ops.pad, t, widths=more, value=value)
+
+    def _pad_with_itself(self, widths: Sequence[tuple[int, int]], mode: str) -> "Tensor":
+        names = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+        if mode not in names:
+            raise ValueError(
+                f'pad: mode {mode!r} is not "constant", "reflect", "replicate", "circular".'
+            )
+        t = self
+        for d, (before, after) in enumerate(widths):
+            n = self.shape[d] - (mode == "reflect")
+            if min(before, after) < 0 or (max(before, after) > n and mode != "replicate"):
+                raise ValueError(
+                    f"pad: {mode} by {(before, after)} is more than shape {self.shape} has."
+                )
+            if before or after:
+                places = np.pad(np.arange(self.shape[d]), (before, after), names[mode])  # type: ignore[call-overload]
+                t = t.index_select(d, Tensor(places))
+        return t
+
+    # Indices.
+
+    def _key(self, key: Any) -> "tuple[tuple[Any, ...], list[Tensor]]":
+        """What stands in the brackets for an operation: arrays apart, masks as integers."""
+        parts: list[Any] = []
+        arrays: list[Tensor] = []
+        for k in key if isinstance(key, tuple) else (key,):
+            if isinstance(k, (list, range)):
+                k = np.asarray(k if len(k) else np.zeros(0, int))
+            if isinstance(k, np.ndarray):
+                k = Tensor(k)
+            if isinstance(k, Tensor) and k.data.dtype.kind == "b":
+                found = k.data.nonzero() if k.ndim else (np.zeros(int(k.data), int),)
+                if not k.ndim:
+                    parts.append(None)
+                parts += [ops.INDEX] * len(found)
+                arrays += map(Tensor, found)
+                # numpy compares the lengths of masks; as integers they have to be compared here
+                start = sum(p is not None for p in parts) - len(found)
+                if (
+                    Ellipsis not in parts
+                    and k.ndim
+                    and k.shape != self.shape[start : start + k.ndim]
+                ):
+                    raise IndexError(f"[]: a mask {k.shape} does not fit shape {self.shape}.")
+            elif isinstance(k, Tensor):
+                if k.data.dtype.kind not in "iu":
+                    raise IndexError(f"[]: an index holds integers or bools, not {k.dtype}.")
+                parts.append(ops.INDEX)
+                arrays.append(k)
+            elif k is None or k is Ellipsis:
+                parts.append(k)
+            elif isinstance(k, slice):
+                limits = (k.start, k.stop, k.step)
+                parts.append(slice(*[None if n is None else int(n) for n in limits]))
+            else:
+                try:
+                    parts.append(k.__index__())
+                except (AttributeError, TypeError):
+                    raise IndexError(f"[]: {k!r} is not an index.") from None
+        return tuple(parts), arrays
+
+    def __getitem__(self, key: Any) -> "Tensor":
+        """Indexed as numpy is: by integers, slices, None and ..., which give a view, and tensors,
+        arrays or lists of integers or bools, which give a copy."""
+        parts, arrays = self._key(key)
+        try:
+            if arrays:
+                return apply(ops.index, self, *arrays, key=parts)
+            if all(isinstance(p, int) for p in parts):
+                return self._viewed(ops.index, key=parts)
+            return self._stridden(ops.index, key=parts)
+        except IndexError as error:
+            raise IndexError(f"[]: shape {self.shape}: {error}.") from None
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """x[key] = value in place; value: a number, or a tensor or an array that broadcasts."""
+        parts, arrays = self._key(key)
+        value = value if isinstance(value, Tensor) else Tensor(np.asarray(value))
+        tracked = self.requires_grad or value.requires_grad or self._family is not None
+        try:
+            if tracked and _recording:
+                if value.dtype != self.dtype:
+                    value = value.to(self.dtype)
+                self._in_place("[]=", lambda t: apply(ops.set_index, t, value, *arrays, key=parts))
+            else:
+                if listener is not None:
+                    listener.leave()
+                self._write("[]=", ops.full_key(parts, [a.data for a in arrays]), value.data)
+        except IndexError as error:
+            raise IndexError(f"[]=: shape {self.shape}: {error}.") from None
+        except ValueError as error:
+            raise ValueError(
+                f"[]=: shape {value.shape} does not fit the indexed part of {self.shape}: {error}."
+            ) from None
+
+    def gather(self, dim: int, index: "Tensor") -> "Tensor":
+        """y[i][j] = self[index[i][j]][j] for dim 0, and so on; index: integers."""
+        dim = self._along("gather", dim, index)
+        return apply(ops.gather, self, index, dim=dim)
+
+    def take_along_dim(self, index: "Tensor", dim: int | None = None) -> "Tensor":
+        """`gather` with the other dimensions broadcast; in the flat tensor without a dim."""
+        if dim is None:
+            return self.flatten().gather(0, index.flatten())
+        dim = shapes.axis("take_along_dim", dim, self.ndim)
+        rest = shapes.broadcast(
+            "take_along_dim", self.shape[:dim] + (1,) + self.shape[dim + 1 :],
+            index.shape[:dim] + (1,) + index.shape[dim + 1 :],
+        )  # fmt: skip
+        own = self.expand(*rest[:dim], self.shape[dim], *rest[dim + 1 :])
+        return own.gather(dim, index.expand(*rest[:dim], index.shape[dim], *rest[dim + 1 :]))
+
+    def scatter(self, dim: int, index: "Tensor", src: Operand) -> "Tensor":
+        """A copy with y[index[i][j]][j] = src[i][j] for dim 0, and so on; src may be a number."""
+        dim, src = self._source("scatter", dim, index, src)
+        return apply(ops.scatter, self, index, src, dim=dim)
+
+    def scatter_add(self, dim: int, index: "Tensor", src: "Tensor") -> "Tensor":
+        """A copy with y[index[i][j]][j] += src[i][j] for dim 0, and so on."""
+        dim, src = self._source("scatter_add", dim, index, src)
+        return apply(ops.scatter_add, self, index, src, dim=dim)
+
+    def _source(self, name: str, dim: int, index: "Tensor", src: Any) -> "tuple[int, Tensor]":
+        dim = self._along(name, dim, index)
+        if not isinstance(src, Tensor):
+            return dim, Tensor(np.full(index.shape, src, self.dtype))
+        self._same_type(name, src)
+        if src.ndim != index.ndim or any(
+            m > n for m, n in zip(index.shape, src.shape, strict=True)
+        ):
+            raise ValueError(f"{name}: index {index.shape} does not fit src {src.shape}.")
+        return dim, src[tuple([slice(n) for n in index.shape])] if src.shape != index.shape else src
+
+    def _along(self, name: str, dim: int, index: "Tensor") -> int:
+        """The dimension, once the index fits along it."""
+        dim = shapes.axis(name, dim, self.ndim)
+        if index.data.dtype.kind not in "iu":
+            raise TypeError(f"{name}: an index holds integers, not {index.dtype}.")
+        fits = index.ndim == self.ndim and all(
+            d == dim or m <= n for d, (m, n) in enumerate(zip(index.shape, self.shape, strict=True))
+        )
+        if not fits:
+            raise ValueError(f"{name}: index {index.shape} does not fit shape {self.shape}.")
+        return dim
+
+    def index_select(self, dim: int, index: "Tensor") -> "Tensor":
+        """The slices of a dimension that a vector of integers names."""
+        dim = shapes.axis("index_select", dim, self.ndim)
+        return self[(slice(None),) * dim + (index,)]
+
+    def masked_select(self, mask: "Tensor") -> "Tensor":
+        return self[mask.expand(self.shape)]
+
+    def masked_fill(self, mask: "Tensor", value: Operand) -> "Tensor":
+        """The value where the mask (bools) holds, this tensor elsewhere."""
+        if mask.data.dtype.kind != "b":
+            raise TypeError(f"masked_fill: a mask holds bools, not {mask.dtype}: compare first.")
+        return where(mask, value, self)
+
+    def where(self, condition: "Tensor", other: Operand) -> "Tensor":
+        """This tensor where the condition (bools) holds, other elsewhere."""
+        return where(condition, self, other)
+
+    def nonzero(self) -> "Tensor":
+        """The indices of what is not zero, one row each."""
+        return Tensor(np.argwhere(self.data))
 
     # Element by element.
 
-    def _other(self, symbol: str, other: Operand) -> "Tensor":
-        """The other operand: a number takes this tensor's type."""
-        if not isinstance(other, Tensor):
-            is_number = isinstance(other, (int, float)) and self.data.dtype.kind == "f"
-            return Tensor(np.asarray(other, self.data.dtype) if is_number else other)
-        if other.shape != self.shape:
-            shapes.broadcast(symbol, self.shape, other.shape)
-        return other
-
     def __add__(self, other: Operand) -> "Tensor":
-        return apply(ops.add, self, self._other("+", other))
+        return _binary(ops.add, "+", self, other)
 
-    def __radd__(self, other: Operand) -> "Tensor":
-        return self + other
+    __radd__ = __add__
 
     def __sub__(self, other: Operand) -> "Tensor":
-        return apply(ops.sub, self, self._other("-", other))
+        return _binary(ops.sub, "-", self, other)
 
     def __rsub__(self, other: Operand) -> "Tensor":
-        return self._other("-", other) - self
+        return _binary(ops.sub, "-", other, self)
 
     def __mul__(self, other: Operand) -> "Tensor":
-        return apply(ops.mul, self, self._other("*", other))
+        return _binary(ops.mul, "*", self, other)
 
-    def __rmul__(self, other: Operand) -> "Tensor":
-        return self * other
+    __rmul__ = __mul__
 
     def __truediv__(self, other: Operand) -> "Tensor":
-        return apply(ops.div, self, self._other("/", other))
+        return _binary(ops.div, "/", self._real(), other)
 
     def __rtruediv__(self, other: Operand) -> "Tensor":
-        return self._other("/", other) / self
+        return _binary(ops.div, "/", other, self._real())
+
+    def __floordiv__(self, other: Operand) -> "Tensor":
+        return _binary(ops.floor_divide, "//", self, other)
+
+    def __rfloordiv__(self, other: Operand) -> "Tensor":
+        return _binary(ops.floor_divide, "//", other, self)
+
+    def __mod__(self, other: Operand) -> "Tensor":
+        return _binary(ops.remainder, "%", self, other)
+
+    def __rmod__(self, other: Operand) -> "Tensor":
+        return _binary(ops.remainder, "%", other, self)
 
     def __pow__(self, exponent: Operand) -> "Tensor":
-        return apply(ops.pow, self, self._other("**", exponent))
+        if isinstance(exponent, (int, float)):
+            if exponent == 2:
+                return self.square()
+            if exponent == 0.5:
+                return self.sqrt()
+            if exponent < 0 and not self.is_floating_point():
+                raise ValueError(
+                    f"**: integers to the power {exponent}: convert them with float()."
+                )
+        return _binary(ops.pow, "**", self, exponent)
+
+    def __rpow__(self, base: Operand) -> "Tensor":
+        return _binary(ops.pow, "**", base, self)
 
     def __neg__(self) -> "Tensor":
         return apply(ops.neg, self)
 
-    __hash__ = object.__hash__
+    def __pos__(self) -> "Tensor":
+        return self
+
+    def __abs__(self) -> "Tensor":
+        return apply(ops.abs, self)
 
     def __eq__(self, other: Any) -> "Tensor":  # type: ignore[override]
-        return Tensor(np.asarray(self.data == self._other("==", other).data))
+        return _binary(ops.eq, "==", self, other)
 
     def __ne__(self, other: Any) -> "Tensor":  # type: ignore[override]
-        return Tensor(np.asarray(self.data != self._other("!=", other).data))
+        return _binary(ops.ne, "!=", self, other)
 
     def __gt__(self, other: Any) -> "Tensor":
-        return Tensor(np.asarray(self.data > self._other(">", other).data))
+        return _binary(ops.gt, ">", self, other)
 
     def __ge__(self, other: Any) -> "Tensor":
-        return Tensor(np.asarray(self.data >= self._other(">=", other).data))
+        return _binary(ops.ge, ">=", self, other)
 
     def __lt__(self, other: Any) -> "Tensor":
-        return Tensor(np.asarray(self.data < self._other("<", other).data))
+        return _binary(ops.lt, "<", self, other)
 
     def __le__(self, other: Any) -> "Tensor":
-        return Tensor(np.asarray(self.data <= self._other("<=", other).data))
+        return _binary(ops.le, "<=", self, other)
+
+    def __and__(self, other: Any) -> "Tensor":
+        return _binary(ops.bitwise_and, "&", self._whole("&"), other)
+
+    def __or__(self, other: Any) -> "Tensor":
+        return _binary(ops.bitwise_or, "|", self._whole("|"), other)
+
+    def __xor__(self, other: Any) -> "Tensor":
+        return _binary(ops.bitwise_xor, "^", self._whole("^"), other)
+
+    def __invert__(self) -> "Tensor":
+        return apply(ops.bitwise_not, self._whole("~"))
+
+    def _whole(self, symbol: str) -> "Tensor":
+        if self.is_floating_point():
+            raise TypeError(
+                f"{symbol}: only bools and integers, and this tensor holds {self.dtype}."
+            )
+        return self
+
+    def add(self, other: Operand, alpha: float = 1) -> "Tensor":
+        return self + (other if alpha == 1 else alpha * other)
+
+    def sub(self, other: Operand, alpha: float = 1) -> "Tensor":
+        return self - (other if alpha == 1 else alpha * other)
+
+    def mul(self, other: Operand) -> "Tensor":
+        return self * other
+
+    def div(self, other: Operand, rounding_mode: str | None = None) -> "Tensor":
+        """rounding_mode: None, "trunc" (towards zero) or "floor"."""
+        if rounding_mode == "floor":
+            return self // other
+        return (self / other).trunc() if rounding_mode == "trunc" else self / other
+
+    def pow(self, exponent: Operand) -> "Tensor":
+        return self**exponent
+
+    def remainder(self, other: Operand) -> "Tensor":
+        """With the sign of other, as Python's %."""
+        return self % other
+
+    def floor_divide(self, other: Operand) -> "Tensor":
+        return self // other
+
+    def maximum(self, other: "Tensor") -> "Tensor":
+        """Of two numbers the larger one; equal ones share the gradient."""
+        return _binary(ops.maximum, "maximum", self, other)
+
+    def minimum(self, other: "Tensor") -> "Tensor":
+        return _binary(ops.minimum, "minimum", self, other)
+
+    def eq(self, other: Any) -> "Tensor":
+        return self == other
+
+    def ne(self, other: Any) -> "Tensor":
+        return self != other
+
+    def gt(self, other: Any) -> "Tensor":
+        return self > other
+
+    def ge(self, other: Any) -> "Tensor":
+        return self >= other
+
+    def lt(self, other: Any) -> "Tensor":
+        return self < other
+
+    def le(self, other: Any) -> "Tensor":
+        return self <= other
+
+    def logical_and(self, other: "Tensor") -> "Tensor":
+        return _binary(ops.logical_and, "logical_and", self, other)
+
+    def logical_or(self, other: "Tensor") -> "Tensor":
+        return _binary(ops.logical_or, "logical_or", self, other)
+
+    def logical_xor(self, other: "Tensor") -> "Tensor":
+        return _binary(ops.logical_xor, "logical_xor", self, other)
+
+    def logical_not(self) -> "Tensor":
+        return apply(ops.logical_not, self)
+
+    def isnan(self) -> "Tensor":
+        return apply(ops.isnan, self)
+
+    def isinf(self) -> "Tensor":
+        return apply(ops.isinf, self)
+
+    def isfinite(self) -> "Tensor":
+        return apply(ops.isfinite, self)
+
+    def neg(self) -> "Tensor":
+        return apply(ops.neg, self)
+
+    def abs(self) -> "Tensor":
+        return apply(ops.abs, self)
+
+    def sign(self) -> "Tensor":
+        return apply(ops.sign, self)
+
+    def floor(self) -> "Tensor":
+        return apply(ops.floor, self) if self.is_floating_point() else self
+
+    def ceil(self) -> "Tensor":
+        return apply(ops.ceil, self) if self.is_floating_point() else self
+
+    def trunc(self) -> "Tensor":
+        return apply(ops.trunc, self) if self.is_floating_point() else self
+
+    def round(self, decimals: int = 0) -> "Tensor":
+        """Halves to the even neighbour."""
+        return apply(ops.round, self, decimals=decimals)
 
     def exp(self) -> "Tensor":
-        return apply(ops.exp, self)
+        return apply(ops.exp, self._real())
+
+    def expm1(self) -> "Tensor":
+        return apply(ops.expm1, self._real())
 
     def log(self) -> "Tensor":
-        return apply(ops.log, self)
+        return apply(ops.log, self._real())
+
+    def log1p(self) -> "Tensor":
+        return apply(ops.log1p, self._real())
+
+    def log2(self) -> "Tensor":
+        return self.log() / math.log(2)
+
+    def log10(self) -> "Tensor":
+        return self.log() / math.log(10)
 
     def sqrt(self) -> "Tensor":
-        return apply(ops.sqrt, self)
+        return apply(ops.sqrt, self._real())
+
+    def rsqrt(self) -> "Tensor":
+        return apply(ops.rsqrt, self._real())
+
+    def square(self) -> "Tensor":
+        return apply(ops.square, self)
+
+    def reciprocal(self) -> "Tensor":
+        return apply(ops.reciprocal, self._real())
+
+    def sin(self) -> "Tensor":
+        return apply(ops.sin, self._real())
+
+    def cos(self) -> "Tensor":
+        return apply(ops.cos, self._real())
 
     def tanh(self) -> "Tensor":
-        return apply(ops.tanh, self)
+        return apply(ops.tanh, self._real())
 
     def sigmoid(self) -> "Tensor":
-        return apply(ops.sigmoid, self)
+        return apply(ops.sigmoid, self._real())
+
+    def clamp(self, min: Any = None, max: Any = None) -> "Tensor":
+        """Numbers below min become min, those above max become max; both may be tensors."""
+        if isinstance(min, Tensor) or isinstance(max, Tensor):
+            t = self if min is None else _binary(ops.maximum, "clamp", self, min)
+            return t if max is None else _binary(ops.minimum, "clamp", t, max)
+        if min is None and max is None:
+            raise ValueError("clamp: give min, max or both.")
+        dtypes = [_number_type(self, n) for n in (min, max) if n is not None]
+        return apply(ops.clamp, self.to(np.result_type(*dtypes)), low=min, high=max)
+
+    clip = clamp
+
+    def lerp(self, end: "Tensor", weight: Operand) -> "Tensor":
+        """self + weight * (end - self)"""
+        return self + weight * (end - self)
 
     def relu(self) -> "Tensor":
         return apply(ops.relu, self)
@@ -431,25 +1691,169 @@ class Tensor:
 
     # Reductions.
 
-    def _reduce(self, operation: ops.Operation, dim: Dims, keepdim: bool) -> "Tensor":
+    def _reduce(
+        self, operation: ops.Operation, dim: Dims, keepdim: bool, **settings: Any
+    ) -> "Tensor":
         dims = shapes.axes(operation.__name__, dim, self.ndim)
-        return apply(operation, self, dims=dims, keepdim=keepdim)
+        return apply(operation, self, dims=dims, keepdim=keepdim, **settings)
+
+    def _mean_of(
+        self, operation: ops.Operation, dim: Dims, keepdim: bool, **settings: Any
+    ) -> "Tensor":
+        if not self.is_floating_point():
+            raise TypeError(
+                f"{operation.__name__}: only of floats, and this tensor holds {self.dtype}: convert "
+                "it with float()."
+            )
+        return self._reduce(operation, dim, keepdim, **settings)
 
     def sum(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        """Integers and bools add up to int64."""
         return self._reduce(ops.sum, dim, keepdim)
 
     def mean(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
-        return self._reduce(ops.mean, dim, keepdim)
+        return self._mean_of(ops.mean, dim, keepdim)
+
+    def var(
+        self, dim: Dims = None, keepdim: bool = False, correction: float = 1,
+        unbiased: bool | None = None,
+    ) -> "Tensor":  # fmt: skip
+        """The mean squared deviation from the mean, divided by the number less the correction."""
+        dim, correction = _correction(dim, correction, unbiased)
+        return self._mean_of(ops.var, dim, keepdim, correction=correction)
+
+    def std(
+        self, dim: Dims = None, keepdim: bool = False, correction: float = 1,
+        unbiased: bool | None = None,
+    ) -> "Tensor":  # fmt: skip
+        """The root of `var`."""
+        dim, correction = _correction(dim, correction, unbiased)
+        return self._mean_of(ops.std, dim, keepdim, correction=correction)
+
+    def prod(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.prod, dim, keepdim)
+
+    def logsumexp(self, dim: Dims, keepdim: bool = False) -> "Tensor":
+        return self._real()._reduce(ops.logsumexp, dim, keepdim)
+
+    def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        """The p-norm: (sum of abs(x) ** p) ** (1 / p), or the largest or smallest for infinities."""
+        if p in (2, "fro"):
+            return self._mean_of(ops.norm, dim, keepdim)
+        p = float(p)
+        if p == math.inf:
+            return self.abs().amax(dim, keepdim)
+        if p == -math.inf:
+            return self.abs().amin(dim, keepdim)
+        if p == 0:
+            return (self != 0).to(self.dtype).sum(dim, keepdim)
+        if p == 1:
+            return self.abs().sum(dim, keepdim)
+        return (self.abs() ** p).sum(dim, keepdim) ** (1 / p)
+
+    def any(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.any, dim, keepdim)
+
+    def all(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        return self._reduce(ops.all, dim, keepdim)
+
+    def count_nonzero(self, dim: Dims = None) -> "Tensor":
+        return self._reduce(ops.count_nonzero, dim, False)
+
+    def _not_empty(self, operation: str, dim: Dims) -> None:
+        for d in shapes.axes(operation, dim, self.ndim):
+            if self.shape[d] == 0:
+                raise ValueError(f"{operation}: shape {self.shape} has no elements along {d}.")
 
     def amax(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        """Equal maxima share the gradient."""
+        self._not_empty("amax", dim)
         return self._reduce(ops.amax, dim, keepdim)
 
-    def max(self) -> "Tensor":
-        return self.amax()
+    def amin(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+        self._not_empty("amin", dim)
+        return self._reduce(ops.amin, dim, keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
-        """The position of the first maximum; over the flat tensor for dim=None."""
-        return Tensor(np.asarray(np.argmax(self.data, dim, keepdims=keepdim)))
+        """The position of the first maximum; in the flat tensor for dim=None."""
+        return self._position(ops.argmax, dim, keepdim)
+
+    def argmin(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        return self._position(ops.argmin, dim, keepdim)
+
+    def _position(self, operation: ops.Operation, dim: int | None, keepdim: bool) -> "Tensor":
+        self._not_empty(operation.__name__, dim)
+        if dim is not None and self.ndim:
+            dim = shapes.axis(operation.__name__, dim, self.ndim)
+        return apply(operation, self, dim=dim if self.ndim else None, keepdim=keepdim)
+
+    def max(self, dim: Any = None, keepdim: bool = False) -> Any:
+        """The maximum, as `amax`; along a dim (values, indices) of the first ones, which alone get
+        the gradient; of two tensors as `maximum`."""
+        if isinstance(dim, Tensor):
+            return self.maximum(dim)
+        return self.amax() if dim is None else self._extreme(ops.argmax, dim, keepdim)
+
+    def min(self, dim: Any = None, keepdim: bool = False) -> Any:
+        if isinstance(dim, Tensor):
+            return self.minimum(dim)
+        return self.amin() if dim is None else self._extreme(ops.argmin, dim, keepdim)
+
+    def _extreme(self, operation: ops.Operation, dim: int, keepdim: bool) -> Extreme:
+        return self._taken(self._position(operation, dim, bool(self.ndim)), dim, keepdim)
+
+    def _taken(self, indices: "Tensor", dim: int, keepdim: bool) -> Extreme:
+        if not self.ndim:
+            return Extreme(self.clone(), indices)
+        values = self.gather(dim, indices)
+        return Extreme(*[t if keepdim else t.squeeze(dim) for t in (values, indices)])
+
+    def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The lower of two middle ones; along a dim (values, indices)."""
+        if dim is None:
+            return self.flatten().median(0).values
+        self._not_empty("median", dim)
+        if not self.ndim:
+            return Extreme(self.clone(), Tensor(np.zeros((), np.int64)))
+        order = self.argsort(dim)
+        return self._taken(order.narrow(dim, (self.shape[dim] - 1) // 2, 1), dim, keepdim)
+
+    def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> "Tensor":
+        """Equals keep their order, whatever `stable` says."""
+        dim = shapes.axis("argsort", dim, self.ndim)
+        return apply(ops.argsort, self, dim=dim, descending=descending)
+
+    def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:
+        """(values, indices) along a dimension."""
+        if not self.ndim:
+            return Extreme(self.clone(), Tensor(np.zeros((), np.int64)))
+        order = self.argsort(dim, descending)
+        return Extreme(self.gather(dim, order), order)
+
+    def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extreme:
+        """(values, indices) of the k largest or smallest, in order."""
+        d = shapes.axis("topk", dim, self.ndim)
+        if not 0 <= k <= self.shape[d]:
+            raise ValueError(
+                f"topk: {k} of shape {self.shape} along dimension {dim} are not there."
+            )
+        order = self.argsort(d, largest).narrow(d, 0, k)
+        return Extreme(self.gather(d, order), order)
+
+    def unique(self) -> "Tensor":
+        """The different numbers, sorted."""
+        return Tensor(np.unique(self.data))
+
+    def cumsum(self, dim: int) -> "Tensor":
+        return self._cumulated(ops.cumsum, dim)
+
+    def cumprod(self, dim: int) -> "Tensor":
+        return self._cumulated(ops.cumprod, dim)
+
+    def _cumulated(self, operation: ops.Operation, dim: int) -> "Tensor":
+        if not self.ndim:
+            return self.clone()
+        return apply(operation, self, dim=shapes.axis(operation.__name__, dim, self.ndim))
 
     def softmax(self, dim: int) -> "Tensor":
         return apply(kernels.softmax, self, dim=shapes.axis("softmax", dim, self.ndim))
@@ -457,15 +1861,7 @@ class Tensor:
     def log_softmax(self, dim: int) -> "Tensor":
         return apply(kernels.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
-        """A leaf of its own, as in a copy of a network."""
-        if not self.is_leaf:
-            raise RuntimeError("deepcopy: gradients flow through this tensor: detach() it first.")
-        copy = memo[id(self)] = type(self)(self.data.copy(), self.requires_grad)
-        copy.grad = None if self.grad is None else Tensor(self.grad.data.copy())
-        return copy
-
-    # Layers.
+    # Products.
 
     def _same_type(self, operation: str, other: "Tensor") -> None:
         if other.dtype != self.dtype:
@@ -475,9 +1871,47 @@ class Tensor:
             )
 
     def __matmul__(self, other: "Tensor") -> "Tensor":
-        shapes.matmul(self.shape, other.shape)
+        """Matrices of the last two dimensions; a vector is a row on the left, a column on the
+        right, and its dimension vanishes."""
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        a = self.unsqueeze(0) if self.ndim == 1 else self
+        b = other.unsqueeze(1) if other.ndim == 1 else other
+        shapes.matmul(a.shape, b.shape)
         self._same_type("matmul", other)
-        return apply(ops.matmul, self, other)
+        y = apply(ops.matmul, a, b)
+        if other.ndim == 1:
+            y = y.squeeze(-1)
+        return y.squeeze(-1 if other.ndim == 1 else -2) if self.ndim == 1 else y
+
+    def matmul(self, other: "Tensor") -> "Tensor":
+        return self @ other
+
+    def _product(self, name: str, other: "Tensor", dims: int) -> "Tensor":
+        if not self.ndim == other.ndim == dims:
+            raise ValueError(
+                f"{name}: shapes {self.shape} and {other.shape} do not both have {dims} dimensions."
+            )
+        return self @ other
+
+    def mm(self, other: "Tensor") -> "Tensor":
+        return self._product("mm", other, 2)
+
+    def bmm(self, other: "Tensor") -> "Tensor":
+        return self._product("bmm", other, 3)
+
+    def dot(self, other: "Tensor") -> "Tensor":
+        return self._product("dot", other, 1)
+
+    def mv(self, vector: "Tensor") -> "Tensor":
+        return self @ vector
+
+    def outer(self, other: "Tensor") -> "Tensor":
+        if not self.ndim == other.ndim == 1:
+            raise ValueError(f"outer: shapes {self.shape} and {other.shape} are not both vectors.")
+        return self.unsqueeze(1) * other
+
+    # Layers.
 
     def linear(self, weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
         """self (..., in), weight (out, in), bias (out,) -> (..., out)."""
@@ -588,51 +2022,298 @@ class Tensor:
         )  # fmt: skip
 
 
+_HISTORY = ("requires_grad", "_number", "_operation", "_inputs", "_settings", "_gradients")
+
+
+def _correction(dim: Any, correction: float, unbiased: bool | None) -> tuple[Dims, float]:
+    """PyTorch's two ways to say what is taken from the number of elements."""
+    if isinstance(dim, bool):
+        return None, int(dim)
+    return dim, correction if unbiased is None else int(unbiased)
+
+
+# New tensors. shape: numbers or one tuple.
+
+
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A copy of the numbers; Python floats become float32, arrays keep their type."""
-    own = Tensor(data).data if dtype is None or isinstance(data, Tensor) else data
-    return Tensor(np.array(own, dtype), requires_grad)
+    try:
+        own = data if isinstance(data, Tensor) else Tensor(data)
+    except ValueError:
+        raise ValueError("tensor: the rows have different lengths.") from None
+    return Tensor(np.array(own.data, dtype), requires_grad)
 
 
-def zeros(*shape: Size, requires_grad: bool = False) -> Tensor:
-    """shape, here and below: numbers or one tuple."""
-    return full(shapes.given(shape), 0, requires_grad=requires_grad)
+def as_tensor(data: Any, dtype: DTypeLike | None = None) -> Tensor:
+    """The same numbers, shared where the type allows it."""
+    own = data if isinstance(data, Tensor) else Tensor(data)
+    return own if dtype is None else own.to(dtype)
 
 
-def ones(*shape: Size, requires_grad: bool = False) -> Tensor:
-    return full(shapes.given(shape), 1, requires_grad=requires_grad)
+def from_numpy(array: Array) -> Tensor:
+    """The same memory as a tensor."""
+    return Tensor(array)
 
 
-def full(shape: Sequence[int], value: float, *, requires_grad: bool = False) -> Tensor:
-    """float32, whatever the value is."""
-    return Tensor.full(shape, value).requires_grad_(requires_grad)
+def full(
+    *shape: Any, fill_value: Any = None, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """full(shape, value). The type is that of the value, or float32 for a float."""
+    if fill_value is None:
+        *shape, fill_value = shape  # type: ignore[assignment]
+    if dtype is None:
+        dtype = Tensor(fill_value).dtype
+    return Tensor(np.full(shapes.given(shape), fill_value, dtype), requires_grad)
 
 
-def arange(*limits: float) -> Tensor:
-    return Tensor(np.arange(*limits).tolist())
+def zeros(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.zeros(shapes.given(shape), dtype or float32), requires_grad)
 
 
-def rand(*shape: Size, requires_grad: bool = False) -> Tensor:
+def ones(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return Tensor(np.ones(shapes.given(shape), dtype or float32), requires_grad)
+
+
+def empty(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Any numbers."""
+    return Tensor(np.empty(shapes.given(shape), dtype or float32), requires_grad)
+
+
+def rand(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """From the uniform distribution on [0, 1)."""
-    return zeros(*shape).uniform_().requires_grad_(requires_grad)
+    return zeros(*shape, dtype=dtype).uniform_().requires_grad_(requires_grad)
 
 
-def randn(*shape: Size, requires_grad: bool = False) -> Tensor:
+def randn(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """From the normal distribution."""
-    return zeros(*shape).normal_().requires_grad_(requires_grad)
+    return zeros(*shape, dtype=dtype).normal_().requires_grad_(requires_grad)
+
+
+def normal(mean: Any, std: Any, size: Sequence[int] | None = None) -> Tensor:
+    """From the normal distribution with this mean and deviation, numbers or tensors."""
+    if size is not None:
+        return randn(*size) * std + mean
+    shape = shapes.broadcast("normal", as_tensor(mean).shape, as_tensor(std).shape)
+    return randn(shape) * std + mean
+
+
+def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike = int64) -> Tensor:
+    """Integers from low to below high: randint(high, size) starts at 0."""
+    if size is None:
+        low, high, size = 0, low, high
+    return Tensor(generator.integers(low, high, tuple(size)).astype(dtype))
+
+
+def randperm(n: int) -> Tensor:
+    """The integers below n in random order."""
+    return Tensor(generator.permutation(n))
+
+
+def bernoulli(p: Tensor) -> Tensor:
+    """Ones with these probabilities, else zeros."""
+    return Tensor((generator.random(p.shape) < p.data).astype(p.dtype))
+
+
+def multinomial(weights: Tensor, num_samples: int, replacement: bool = False) -> Tensor:
+    """Indices of (rows of) weights, each drawn as often as its weight says -> (..., num_samples)."""
+    rows = weights.data.reshape(-1, weights.shape[-1]).astype(np.float64)
+    if not (rows >= 0).all() or not (rows.sum(1) > 0).all():
+        raise ValueError("multinomial: weights are not negative, and not all zero.")
+    if not replacement and ((rows > 0).sum(1) < num_samples).any():
+        raise ValueError(
+            f"multinomial: {num_samples} draws of shape {weights.shape} need replacement."
+        )
+    drawn = [generator.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows]
+    return Tensor(np.array(drawn, np.int64).reshape(*weights.shape[:-1], num_samples))
+
+
+def arange(*limits: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """(start,) end(, step) as Python's range, of floats too."""
+    whole = all(isinstance(n, (int, np.integer)) for n in limits)
+    dtype = dtype or (int64 if whole else float32)
+    return Tensor(np.arange(*limits).astype(dtype), requires_grad)
+
+
+def linspace(
+    start: float, end: float, steps: int, dtype: DTypeLike = float32, requires_grad: bool = False
+) -> Tensor:
+    """`steps` numbers from start to end, both included."""
+    return Tensor(np.linspace(start, end, steps).astype(dtype), requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype: DTypeLike = float32) -> Tensor:
+    """Ones on the diagonal."""
+    return Tensor(np.eye(n, m, dtype=dtype))
+
+
+def zeros_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return zeros(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def ones_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return ones(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def empty_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return empty(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def full_like(
+    t: Tensor, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    return full(t.shape, fill_value, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def rand_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return rand(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def randn_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    return randn(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
+
+
+def randint_like(t: Tensor, low: int, high: int | None = None) -> Tensor:
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, t.shape, t.dtype)
+
+
+# Of several tensors.
+
+
+def where(condition: Tensor, a: Any = None, b: Any = None) -> Any:
+    """a where the condition (bools) holds, b elsewhere; without them the indices where it holds."""
+    if a is None and b is None:
+        return tuple(map(Tensor, condition.data.nonzero()))
+    if condition.data.dtype.kind != "b":
+        raise TypeError(f"where: a condition holds bools, not {condition.dtype}: compare first.")
+    if not isinstance(a, Tensor):
+        pair = _operand(b, a) if isinstance(b, Tensor) else (Tensor(b), Tensor(a))
+        if pair is None:
+            raise TypeError(f"where: {a!r} is not a number.")
+        b, a = pair
+    elif not isinstance(b, Tensor):
+        pair = _operand(a, b)
+        if pair is None:
+            raise TypeError(f"where: {b!r} is not a number.")
+        a, b = pair
+    if a.dtype != b.dtype:
+        a, b = _promoted(a, b)
+    shape = shapes.broadcast("where", a.shape, b.shape)
+    shapes.broadcast("where", condition.shape, shape)
+    return apply(ops.where, condition, a, b)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along a dimension that exists."""
+    if not len(tensors):
+        raise ValueError("cat: there are no tensors.")
     first = tensors[0].shape
     dim = shapes.axis("cat", dim, len(first))
     for t in tensors:
-        if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :]:
+        if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :] or t.ndim != len(
+            first
+        ):
             raise ValueError(f"cat: shapes {first} and {t.shape} differ beside dimension {dim}.")
+    if any(t.dtype != tensors[0].dtype for t in tensors):
+        tensors = _promoted(*tensors)
     return apply(ops.cat, *tensors, dim=dim)
+
+
+concat = concatenate = cat
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension."""
-    dim = shapes.axis("stack", dim, tensors[0].ndim + 1)
-    return cat([t.reshape(*t.shape[:dim], 1, *t.shape[dim:]) for t in tensors], dim)
+    if not len(tensors):
+        raise ValueError("stack: there are no tensors.")
+    for t in tensors:
+        if t.shape != tensors[0].shape:
+            raise ValueError(f"stack: shapes {tensors[0].shape} and {t.shape} differ.")
+    return cat([t.unsqueeze(dim) for t in tensors], dim)
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    shape: tuple[int, ...] = ()
+    for t in tensors:
+        shape = shapes.broadcast("broadcast_tensors", shape, t.shape)
+    return tuple([t.expand(shape) for t in tensors])
+
+
+def einsum(equation: str, *tensors: Any) -> Tensor:
+    """Sums of products by Einstein's convention: "bij,bjk->bik"; ... stands for more dimensions.
+
+    Without an arrow the output has the letters that occur once, in the alphabet's order.
+    """
+    operands = list(tensors[0] if isinstance(tensors[0], (list, tuple)) else tensors)
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(operands):
+        raise ValueError(
+            f'einsum: "{equation}" names {len(inputs)} tensors, and {len(operands)} are given.'
+        )
+    if not arrow:
+        once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        output = ("..." if "..." in left else "") + "".join(once)
+    free = [c for c in string.ascii_letters if c not in equation]
+    more = max(
+        [
+            t.ndim - len(n.replace("...", ""))
+            for n, t in zip(inputs, operands, strict=True)
+            if "..." in n
+        ],
+        default=0,
+    )
+    dots = "".join(free[: max(more, 0)])
+    lengths: dict[str, int] = {}
+    for i, (letters, t) in enumerate(zip(inputs, operands, strict=True)):
+        own = t.ndim - len(letters.replace("...", ""))
+        inputs[i] = letters = letters.replace("...", dots[len(dots) - own :] if own > 0 else "")
+        if len(letters) != t.ndim or not set(letters) <= set(string.ascii_letters):
+            raise ValueError(f'einsum: "{equation}" does not fit shape {t.shape}.')
+        for c, n in zip(letters, t.shape, strict=True):
+            if lengths.setdefault(c, n) not in (n, 1) and n != 1:
+                raise ValueError(
+                    f'einsum: "{equation}" with {[o.shape for o in operands]}: {c} is both {lengths[c]} and {n}.'
+                )
+            lengths[c] = max(lengths[c], n) if n != 1 else lengths[c]
+    output = output.replace("...", dots)
+    if len(set(output)) < len(output) or not set(output) <= set(lengths):
+        raise ValueError(
+            f'einsum: the output of "{equation}" has a letter twice, or one of no input.'
+        )
+    for i, (letters, t) in enumerate(zip(inputs, operands, strict=True)):
+        wanted = tuple([lengths[c] for c in letters])
+        operands[i] = t if t.shape == wanted else t.expand(wanted)
+    if any(t.dtype != operands[0].dtype for t in operands):
+        operands = list(_promoted(*operands))
+    return apply(ops.einsum, *operands, inputs=tuple(inputs), output=output)
+
+
+def allclose(
+    a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether abs(a - b) <= atol + rtol * abs(b) everywhere."""
+    return bool(np.allclose(a.data, b.data, rtol, atol, equal_nan))
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Whether shapes and all numbers are equal."""
+    return bool(np.array_equal(a.data, b.data))
+
+
+def is_tensor(thing: Any) -> bool:
+    return isinstance(thing, Tensor)
+
+
+def is_floating_point(t: Tensor) -> bool:
+    return t.is_floating_point()
+
+
+def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Vectors as the coordinates of a grid: "ij" (the first along dimension 0) or "xy"."""
+    if indexing == "xy" and len(tensors) > 1:
+        a, b, *rest = meshgrid(tensors[1], tensors[0], *tensors[2:])
+        return (b, a, *rest)
+    n = len(tensors)
+    parts = [t.reshape([1] * i + [-1] + [1] * (n - 1 - i)) for i, t in enumerate(tensors)]
+    return broadcast_tensors(*parts)
