@@ -113,13 +113,12 @@ def our_steps(name: str, weights: dict[str, Any]) -> Callable[[np.ndarray], floa
     net.load_state_dict({key: tinytorch.tensor(t.numpy()) for key, t in weights.items()})
     optimizer = tinytorch.optim.Adam(net.parameters())
     data = tinytorch.utils.data.TensorDataset(*random_data(name))
-    cross_entropy = tinytorch.nn.functional.cross_entropy
-    whole = Step(net, lambda outputs, targets: cross_entropy(outputs, targets.flatten()))
+    whole = Step(net, tinytorch.nn.functional.cross_entropy)
 
     def step(indices: np.ndarray) -> float:
         inputs, targets = data.batch(indices)
         optimizer.zero_grad()
-        _, loss = whole.forward(inputs, targets)
+        _, loss = whole.forward(inputs, targets.flatten())
         whole.backward()
         optimizer.step()
         return loss.item()
