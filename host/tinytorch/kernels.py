@@ -756,15 +756,13 @@ def attention(
     PyTorch. (Vaswani et al., 2017.)
     """
     factor = q.dtype.type(scale)
-    shape = (*np.broadcast_shapes(q.shape[:-2], k.shape[:-2]), q.shape[-2], k.shape[-2])
-    p = np.matmul(q, k.swapaxes(-1, -2), out=memory.empty(shape, q.dtype))
+    p = _product(q, k.swapaxes(-1, -2))
     p *= factor
     if causal:
-        p += np.triu(np.full(shape[-2:], -np.inf, q.dtype), 1)
+        p += np.triu(np.full(p.shape[-2:], -np.inf, q.dtype), 1)
     if mask is not None:
         added = np.where(mask, 0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
-        p = p + added
-        shape = p.shape
+        p = _contiguous(p + added)
         lost = p.max(-1, keepdims=True, initial=-np.inf) == -np.inf
         np.copyto(p, 0, where=lost)
     rows = _rows(p)
@@ -773,15 +771,24 @@ def attention(
         np.copyto(p, 0, where=lost)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
-        spread = _rows(g @ v.swapaxes(-1, -2))
-        of_rows = memory.empty(rows.shape, q.dtype)
-        _softmax_of_x(spread, rows, of_rows)
-        of_scores = of_rows.reshape(shape)
-        of_mask = of_scores.copy()
+        of_scores = memory.empty(p.shape, q.dtype)
+        _softmax_of_x(_rows(_product(g, v.swapaxes(-1, -2))), rows, _rows(of_scores))
+        of_mask = of_scores.copy() if mask is not None and mask.dtype.kind == "f" else None
         of_scores *= factor
-        return of_scores @ k, of_scores.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g, of_mask
+        of_q = _product(of_scores, k, like=q)
+        of_k = _product(of_scores.swapaxes(-1, -2), q, like=k)
+        return of_q, of_k, _product(p.swapaxes(-1, -2), g, like=v), of_mask
 
-    return p @ v, gradients
+    return _product(p, v, like=q), gradients
+
+
+def _product(a: Array, b: Array, like: Array | None = None) -> Array:
+    """a @ b, in memory in the order of `like` if it has its shape: of heads that lie side by side
+    what comes out does too."""
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    if like is not None and like.shape == shape:
+        return np.matmul(a, b, out=memory.empty_like(like))
+    return np.matmul(a, b, out=memory.empty(shape, a.dtype))
 
 
 def embedding(weight: Array, index: Array, *, padding_idx: int | None = None) -> Result:

@@ -123,7 +123,7 @@ def convolutions(draw: Any) -> tuple[np.random.Generator, tuple, tuple, dict[str
     return rng, (batch, each * groups, *size), (filters * groups, each, *kernel), set_to
 
 
-@several(60)
+@several(35)
 @given(convolutions(), st.booleans())
 def test_conv(case, with_bias):
     rng, shape, weight_shape, set_to = case
@@ -160,7 +160,7 @@ def pools(draw: Any) -> tuple[np.ndarray, dict[str, Any]]:
     return x, {"kernel": kernel, "stride": stride, "padding": padding}
 
 
-@several(50)
+@several(20)
 @given(pools(), st.booleans())
 def test_max_pool(case, ties):
     x, set_to = case
@@ -184,7 +184,7 @@ def test_max_pool_with_a_large_kernel():
     agree(kernels.max_pool, lambda a: functional.max_pool2d(a, *set_to.values()), (x,), **set_to)
 
 
-@several(40)
+@several(25)
 @given(pools())
 def test_avg_pool(case):
     x, set_to = case
@@ -195,7 +195,7 @@ def test_avg_pool(case):
     same_in_all_orders(kernels.avg_pool, x.astype(np.float32), **set_to)
 
 
-@several(30)
+@several(20)
 @given(pools(), st.data())
 def test_adaptive_avg_pool(case, data):
     x, _ = case
@@ -205,7 +205,7 @@ def test_adaptive_avg_pool(case, data):
         agree(kernels.adaptive_avg_pool, lambda a: theirs(a, size), (x,), size=size)
 
 
-@several(40)
+@several(25)
 @given(
     st.lists(st.sampled_from([0, 1, 2, 5]), max_size=2), st.integers(0, 5), st.integers(1, 5),
     st.booleans(),
@@ -225,7 +225,7 @@ def test_linear_of_many_rows():
     relu_fuses(kernels.linear, *[a.astype(np.float32) for a in arrays])
 
 
-@several(50)
+@several(20)
 @given(
     st.sampled_from([(4, 3), (2, 3, 5), (32, 8, 6, 5), (3, 1, 1, 2), (320, 2)]), st.booleans(),
     st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.1, None, 1.0]),
@@ -291,7 +291,7 @@ def _only_x(result: Any) -> Any:
     return y, (lambda g: gradients(g)[0],)
 
 
-@several(40)
+@several(25)
 @given(
     st.sampled_from([(5,), (3, 4), (2, 3, 4), (0, 4), (32, 10, 8)]), st.integers(1, 2),
     st.booleans(), st.booleans(),
@@ -309,7 +309,7 @@ def test_layer_norm(shape, dims, affine, with_bias):
     agree(kernels.layer_norm, theirs, (numbers(rng, *shape), weight, bias), dims=dims, eps=1e-4)
 
 
-@several(40)
+@several(25)
 @given(st.sampled_from([(), (4,), (3, 4), (2, 0, 4), (2, 3, 4), (20, 30, 2)]), st.data())
 def test_softmax(shape, data):
     dim = data.draw(st.integers(0, max(0, len(shape) - 1)))
@@ -323,7 +323,7 @@ def test_softmax_with_minus_infinity():
     agree(kernels.softmax, lambda a: a.softmax(1), (x,), dim=1)
 
 
-@several(60)
+@several(35)
 @given(
     st.sampled_from([0, 1, 3, 40]), st.integers(1, 6), st.sampled_from(["mean", "sum", "none"]),
     st.sampled_from([0.0, 0.1, 1.0]), st.booleans(), st.booleans(),
@@ -363,7 +363,7 @@ def test_classes_and_indices_out_of_range(wrong):
         kernels.embedding(np.zeros((3, 2)), np.array([[wrong]]))
 
 
-@several(60)
+@several(35)
 @given(
     st.sampled_from([(), (2,), (2, 3), (0,)]), st.integers(1, 5), st.integers(1, 5),
     st.sampled_from([None, "bool", "float", "rows"]), st.booleans(),
@@ -400,7 +400,7 @@ def test_attention_takes_heads_apart():
         np.testing.assert_allclose(part, other, rtol=1e-4, atol=1e-5)
 
 
-@several(40)
+@several(25)
 @given(
     st.sampled_from([(), (0,), (1,), (7,), (3, 5), (40, 9)]), st.integers(1, 6), st.booleans()
 )  # fmt: skip
