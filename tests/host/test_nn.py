@@ -174,7 +174,7 @@ def test_embeddings(shape):
     ours, plain, theirs = (m.Embedding(5, 3, padding_idx=-1) for m in (nn, shared, torch.nn))
     assert not ours.weight.data[4].any() and ours.padding_idx == theirs.padding_idx == 4
     assert list(plain.weight.data)[12:] == [0, 0, 0]
-    ours.load_state_dict({"weight": theirs.weight.detach()})
+    ours.load_state_dict({"weight": Tensor(theirs.weight.detach().numpy())})
     plain.load_state_dict({"weight": shared_tensor(ours.weight.tolist())})
     x = np.random.default_rng(0).integers(0, 5, shape)
     y, expected = ours(Tensor(x)), theirs(torch.tensor(x))
