@@ -25,6 +25,11 @@ from tinytorch.utils.data import DataLoader
 Loss = Callable[[Any, Tensor], Tensor]
 
 
+def _quiet() -> np.errstate:
+    """What overflows is found here and said in a sentence: numpy's warnings would come before."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 @dataclass(frozen=True)
 class Epoch:
     """How an epoch went. Losses are means over the samples, accuracies as in `Score`.
@@ -116,7 +121,7 @@ def evaluate(
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with no_grad():
+        with no_grad(), _quiet():
             for number, batch in enumerate(loader, 1):
                 inputs, targets = _pair(batch)
                 outputs = net(inputs)
@@ -330,6 +335,7 @@ class Trainer:
         self._set_chance(now)
         return batches
 
+    @_quiet()
     def _train(self, group: list[Any], begun: _Begun) -> None:
         """One step of the optimizer, on a group of batches."""
         pairs = [_pair(batch) for batch in group]
