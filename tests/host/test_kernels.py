@@ -123,7 +123,7 @@ def convolutions(draw: Any) -> tuple[np.random.Generator, tuple, tuple, dict[str
     return rng, (batch, each * groups, *size), (filters * groups, each, *kernel), set_to
 
 
-@several(35)
+@several(20)
 @given(convolutions(), st.booleans())
 def test_conv(case, with_bias):
     rng, shape, weight_shape, set_to = case
@@ -323,7 +323,7 @@ def test_softmax_with_minus_infinity():
     agree(kernels.softmax, lambda a: a.softmax(1), (x,), dim=1)
 
 
-@several(35)
+@several(20)
 @given(
     st.sampled_from([0, 1, 3, 40]), st.integers(1, 6), st.sampled_from(["mean", "sum", "none"]),
     st.sampled_from([0.0, 0.1, 1.0]), st.booleans(), st.booleans(),
@@ -363,7 +363,7 @@ def test_classes_and_indices_out_of_range(wrong):
         kernels.embedding(np.zeros((3, 2)), np.array([[wrong]]))
 
 
-@several(35)
+@several(20)
 @given(
     st.sampled_from([(), (2,), (2, 3), (0,)]), st.integers(1, 5), st.integers(1, 5),
     st.sampled_from([None, "bool", "float", "rows"]), st.booleans(),
