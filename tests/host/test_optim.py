@@ -223,6 +223,16 @@ def test_a_tensor_that_shares_memory_sees_the_steps():
     assert weight.tolist() == layer.weight.tolist()
 
 
+def test_a_step_between_forward_and_backward_is_noticed():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    first, second = (net(tinytorch.ones(1, 2)).sum() for _ in range(2))
+    first.backward()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        second.backward()
+
+
 def test_groups():
     a, b, c = (nn.Parameter(np.ones(2, np.float32)) for _ in range(3))
     optimizer = optim.SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.5, momentum=0.9)

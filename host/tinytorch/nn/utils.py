@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from tinytorch.autograd import Tensor, cat
+from tinytorch.autograd import Tensor, cat, changed
 from tinytorch.ops import Array
 
 
@@ -69,3 +69,4 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         )
     for p, part in zip(parameters, np.split(vec.data, ends[:-1]), strict=True):
         p.data[...] = part.reshape(p.shape)
+        changed(p.data)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch import fast, memory
-from tinytorch.autograd import Tensor
+from tinytorch.autograd import Tensor, changed
 from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
@@ -122,6 +122,7 @@ class Optimizer:
                         span.data, -g if group["maximize"] else g, *span.moments,
                         *map(float, options),
                     )  # fmt: skip
+                    changed(span.data)
         return result
 
     # What each kind says of itself.
