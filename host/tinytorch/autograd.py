@@ -312,14 +312,14 @@ class _Backward:
         for number in self._order:
             t, sources = self._nodes[number], self._sources[number]
             through = [s if s is not None and s._number in wanted else None for s in sources]
-            if t.is_leaf or not any(s is not None for s in through):
+            if t.is_leaf:
                 continue
             if t._gradients is None:
                 raise RuntimeError(
                     f"backward: the graph behind this {_name(t)} was freed by an earlier backward: "
                     "give that one retain_graph=True."
                 )
-            if _last_change > number:
+            if _last_change > number and any(s is not None for s in through):
                 _check_unchanged(t, through)
 
     def _walk(self, roots: "list[tuple[Tensor, Any]]") -> None:
