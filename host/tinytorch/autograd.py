@@ -91,7 +91,7 @@ def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -
 def record(
     operation: ops.Operation, inputs: "tuple[Tensor | None, ...]", settings: dict[str, Any]
 ) -> "Tensor":
-    arrays = []
+    arrays: list[Array | None] = []
     tracked = False
     for t in inputs:
         if t is None:
@@ -126,8 +126,10 @@ _new = object.__new__
 
 # Changes in place.
 
-_changes: dict[int, tuple[int, Any]] = {}  # by the id of an array that owns memory: the last one
+_Range = tuple[int, int]  # of addresses
+_changes: dict[int, tuple[dict[_Range, int], Any]] = {}  # by the id of the array that owns memory
 _last_change = -1
+_MANY = 64
 
 
 def changed(array: Array) -> None:
@@ -139,10 +141,14 @@ def changed(array: Array) -> None:
     global _last_change
     owner = _owner(array)
     key = id(owner)
-    known = _changes.get(key)
-    watch = known[1] if known else weakref.ref(owner, lambda _: _changes.pop(key, None))
+    if key not in _changes:
+        _changes[key] = {}, weakref.ref(owner, lambda _: _changes.pop(key, None))
+    ranges = _changes[key][0]
     _last_change = next(_numbers)
-    _changes[key] = _last_change, watch
+    if len(ranges) > _MANY:
+        ranges.clear()
+        array = owner
+    ranges[_range(array)] = _last_change
 
 
 def _owner(array: Array) -> Array:
@@ -150,6 +156,24 @@ def _owner(array: Array) -> Array:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
+
+
+def _range(array: Array) -> _Range:
+    start = end = array.__array_interface__["data"][0]
+    for n, step in zip(array.shape, array.strides, strict=True):
+        if step < 0:
+            start += step * (n - 1)
+        else:
+            end += step * (n - 1)
+    return start, end + array.itemsize
+
+
+def _changed_since(array: Array, number: int) -> bool:
+    known = _changes.get(id(_owner(array)))
+    if known is None:
+        return False
+    start, end = _range(array)
+    return any(n > number and s < end and start < e for (s, e), n in known[0].items())
 
 
 def _held(thing: Any, seen: set[int]) -> Iterator[Array]:
@@ -175,12 +199,11 @@ def _held(thing: Any, seen: set[int]) -> Iterator[Array]:
 
 def _check_unchanged(t: "Tensor", sources: "list[Tensor | None]") -> None:
     """Refuse a gradient that was to be worked out from numbers that are gone."""
-    functions = t._gradients
+    functions: Any = t._gradients
     if not callable(functions):
         functions = [f for f, s in zip(functions, sources, strict=True) if s is not None]
     for array in _held(functions, set()):
-        when, _ = _changes.get(id(_owner(array)), (-1, None))
-        if when > t._number:
+        if _changed_since(array, t._number):
             raise RuntimeError(
                 f"backward: the gradient of {_name(t)} needs a tensor of shape {array.shape} that "
                 "was changed in place since: change a clone() of it."
@@ -312,7 +335,7 @@ class _Backward:
         for number in self._order:
             t, sources = self._nodes[number], self._sources[number]
             through = [s if s is not None and s._number in wanted else None for s in sources]
-            if t.is_leaf:
+            if t.is_leaf or (self.inputs is not None and number in self.inputs and not sources):
                 continue
             if t._gradients is None:
                 raise RuntimeError(
@@ -428,8 +451,8 @@ def grad(
         g = found.get(t._number)
         if g is None and not allow_unused:
             raise RuntimeError(
-                f"grad: the outputs do not depend on the input of shape {t.shape}: allow_unused=True "
-                "gives None for it."
+                f"grad: the outputs do not depend on the input of shape {t.shape}: "
+                "allow_unused=True gives None for it."
             )
         gradients.append(Tensor(np.array(g)) if isinstance(g, (np.ndarray, np.generic)) else g)
     return tuple(gradients)
@@ -548,7 +571,7 @@ class _Base:
         return self.to(other.dtype)
 
     def cpu(self) -> "Tensor":
-        return self
+        return self.to("cpu")
 
     def float(self) -> "Tensor":
         return self.to(float32)
@@ -860,7 +883,7 @@ class Tensor(_Base):
         return self.data
 
     def _in_place(self, name: str, compute: "Callable[[Tensor], Tensor]") -> "Tensor":
-        """This tensor, with the numbers of compute(what it was until now), and with its gradient."""
+        """This tensor with the numbers of compute(what it was until now), and their gradient."""
         if listener is not None:
             listener.leave()
         relatives = self._family.others(self) if self._family and _recording else []
@@ -915,10 +938,12 @@ class Tensor(_Base):
         self._before = before
         self._hooks = None
 
-    def copy_(self, other: "Tensor") -> "Tensor":
+    def copy_(self, other: Any) -> "Tensor":
         """Take over the numbers of a tensor of the same shape, in this tensor's type."""
         if tuple(other.shape) != self.shape:
             raise ValueError(f"copy_: shape {tuple(other.shape)} does not fit into {self.shape}.")
+        if not isinstance(other, Tensor):  # a board's
+            other = Tensor(np.asarray(other.data).reshape(self.shape))
         return self._assign("copy_", other)
 
     def _assign(self, name: str, value: Any) -> "Tensor":
@@ -1035,8 +1060,8 @@ class Tensor(_Base):
         new = shapes.reshape(self.shape, shapes.given(shape))
         if self._strided and not _viewable(self, new):
             raise RuntimeError(
-                f"view: shape {self.shape} does not lie in memory as {new} does: use reshape, which "
-                "copies."
+                f"view: shape {self.shape} does not lie in memory as {new} does: use reshape, "
+                "which copies."
             )
         return self.reshape(new)
 
@@ -1208,9 +1233,10 @@ class Tensor(_Base):
             raise ValueError(f"{operation}: shape {self.shape} has no two dimensions.")
         return self
 
-    def flip(self, *dims: Size) -> "Tensor":
+    def flip(self, *numbers: Size, dims: Size = ()) -> "Tensor":
         """Backwards along these dimensions: numbers or one tuple."""
-        return apply(ops.flip, self, dims=shapes.axes("flip", shapes.given(dims), self.ndim))
+        dims = shapes.given(numbers) if numbers else dims
+        return apply(ops.flip, self, dims=shapes.axes("flip", dims, self.ndim))
 
     def roll(self, shifts: Size, dims: Size | None = None) -> "Tensor":
         """Moved on along dimensions; what leaves at the end enters at the start."""
@@ -1627,6 +1653,17 @@ class Tensor(_Base):
     def reciprocal(self) -> "Tensor":
         return apply(ops.reciprocal, self._real())
 
+    def nan_to_num(
+        self, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+    ) -> "Tensor":
+        """NaN and infinities replaced, by default with 0 and the largest numbers of the type."""
+        if not self.is_floating_point():
+            return self
+        limits = np.finfo(self.dtype)
+        t = where(self.isnan(), nan, self)
+        t = where(t == math.inf, float(limits.max) if posinf is None else posinf, t)
+        return where(t == -math.inf, float(limits.min) if neginf is None else neginf, t)
+
     def sin(self) -> "Tensor":
         return apply(ops.sin, self._real())
 
@@ -1702,8 +1739,8 @@ class Tensor(_Base):
     ) -> "Tensor":
         if not self.is_floating_point():
             raise TypeError(
-                f"{operation.__name__}: only of floats, and this tensor holds {self.dtype}: convert "
-                "it with float()."
+                f"{operation.__name__}: only of floats, and this tensor holds {self.dtype}: "
+                "convert it with float()."
             )
         return self._reduce(operation, dim, keepdim, **settings)
 
@@ -1737,7 +1774,7 @@ class Tensor(_Base):
         return self._real()._reduce(ops.logsumexp, dim, keepdim)
 
     def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> "Tensor":
-        """The p-norm: (sum of abs(x) ** p) ** (1 / p), or the largest or smallest for infinities."""
+        """(sum of abs(x) ** p) ** (1 / p); for infinities the largest or smallest abs(x)."""
         if p in (2, "fro"):
             return self._mean_of(ops.norm, dim, keepdim)
         p = float(p)
@@ -2079,14 +2116,18 @@ def empty(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = Fa
     return Tensor(np.empty(shapes.given(shape), dtype or float32), requires_grad)
 
 
+def _drawn(numbers: Any, dtype: DTypeLike | None, requires_grad: bool) -> Tensor:
+    return Tensor(np.asarray(numbers).astype(dtype or float32), requires_grad)
+
+
 def rand(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """From the uniform distribution on [0, 1)."""
-    return zeros(*shape, dtype=dtype).uniform_().requires_grad_(requires_grad)
+    return _drawn(generator.uniform(size=shapes.given(shape)), dtype, requires_grad)
 
 
 def randn(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """From the normal distribution."""
-    return zeros(*shape, dtype=dtype).normal_().requires_grad_(requires_grad)
+    return _drawn(generator.normal(size=shapes.given(shape)), dtype, requires_grad)
 
 
 def normal(mean: Any, std: Any, size: Sequence[int] | None = None) -> Tensor:
@@ -2115,7 +2156,7 @@ def bernoulli(p: Tensor) -> Tensor:
 
 
 def multinomial(weights: Tensor, num_samples: int, replacement: bool = False) -> Tensor:
-    """Indices of (rows of) weights, each drawn as often as its weight says -> (..., num_samples)."""
+    """(..., n) -> (..., num_samples): indices of each row, as often as its weights say."""
     rows = weights.data.reshape(-1, weights.shape[-1]).astype(np.float64)
     if not (rows >= 0).all() or not (rows.sum(1) > 0).all():
         raise ValueError("multinomial: weights are not negative, and not all zero.")
@@ -2273,7 +2314,8 @@ def einsum(equation: str, *tensors: Any) -> Tensor:
         for c, n in zip(letters, t.shape, strict=True):
             if lengths.setdefault(c, n) not in (n, 1) and n != 1:
                 raise ValueError(
-                    f'einsum: "{equation}" with {[o.shape for o in operands]}: {c} is both {lengths[c]} and {n}.'
+                    f'einsum: "{equation}" with shapes {[o.shape for o in operands]}: '
+                    f"{c} is both {lengths[c]} and {n}."
                 )
             lengths[c] = max(lengths[c], n) if n != 1 else lengths[c]
     output = output.replace("...", dots)

@@ -622,11 +622,11 @@ def amin(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
 
 
 def any(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    return a.any(dims, keepdims=keepdim), (None,)
+    return np.asarray(a.any(dims, keepdims=keepdim)), (None,)
 
 
 def all(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    return a.all(dims, keepdims=keepdim), (None,)
+    return np.asarray(a.all(dims, keepdims=keepdim)), (None,)
 
 
 def count_nonzero(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
