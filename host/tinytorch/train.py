@@ -24,6 +24,8 @@ from tinytorch.utils.data import DataLoader
 
 Loss = Callable[[Any, Tensor], Tensor]
 
+_BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
+
 
 def _quiet() -> np.errstate:
     """What overflows is found here and said in a sentence: numpy's warnings would come before."""
@@ -266,9 +268,9 @@ class Trainer:
             self._call("on_start")
             # None: quiet where the output is not a terminal.
             quiet = not self.progress or None
-            with tqdm(total=total, unit="batch", leave=False, disable=quiet) as bar:
+            with tqdm(total=total, leave=False, disable=quiet, bar_format=_BAR) as bar:
                 while len(self.history) < epochs and not self.stop:
-                    bar.set_description(f"epoch {len(self.history) + 1}/{epochs}")
+                    bar.set_description_str(f"epoch {len(self.history) + 1}/{epochs}")
                     self._epoch(train, validation, bar)
                     self._call("on_epoch")
         finally:
