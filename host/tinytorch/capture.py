@@ -362,7 +362,7 @@ class Follower:
 
 _NOTHING = np.zeros(())
 _STATE = [n for n in Tensor.__slots__ if n not in ("__weakref__", "grad")]
-_UNHELD = 3  # references to a tensor in a list: the list's, the loop's, getrefcount's
+_UNHELD = 4  # references to a result: the list's, the loop's, getrefcount's, its Pending's
 
 
 class Step:
