@@ -91,8 +91,8 @@ def test_each_step_is_that_of_torch(name, dtype, kernels):
 def test_neighbours_change_no_bit(name, kernels):
     """Alone, or gathered with others: the same numbers come out, so that resumed runs are exact."""
     rng = np.random.default_rng(1)
-    numbers = rng.normal(size=(5, 4001)).astype(np.float32)
-    cuts = [1, 2, 65, 70, 3000]
+    numbers = rng.normal(size=(5, optim.BLOCK + 4001)).astype(np.float32)
+    cuts = [1, 2, 65, 70, 3000, 3000 + LARGE, optim.BLOCK - 1]
     whole = nn.Parameter(numbers[0].copy())
     parts = [nn.Parameter(a.copy()) for a in np.split(numbers[0], cuts)]
     one, many = make(optim, name, [whole]), make(optim, name, parts)

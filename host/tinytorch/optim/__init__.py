@@ -17,7 +17,7 @@ from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
 
-BLOCK = 1 << 15  # elements that numpy takes at a time: all that they need stays in the cache
+BLOCK = 1 << 17  # elements that numpy takes at a time: more overflow the cache, fewer cost calls
 SMALL = 1 << 10  # elements of a flat array; below, numba is not worth its import
 
 Test = Callable[[Any], bool]
