@@ -222,6 +222,7 @@ class Plan:
         self.calls = recording.calls
         self.outside = recording.outside
         self.loss = loss
+        self.loss_like = next(call.like for call in self.calls if call.out == loss)
         self.size = 1 + len(recording._kept)
         self.fused, self.absorbed = self._fuse()
 
@@ -256,21 +257,13 @@ class Follower:
         self.left = False
         self._made: list[Deferred] = []
         self._bound: dict[int, Tensor | None] = {0: None}
+        self._calls = iter(plan.calls)
 
     def __call__(
         self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
     ) -> Tensor:
-        at = len(self._made)
-        calls = self.plan.calls
-        call = calls[at] if at < len(calls) else None
-        if (
-            call is None
-            or call.operation is not operation
-            or len(call.inputs) != len(inputs)
-            or not all(map(self._same, call.inputs, inputs))
-            or call.settings != settings
-            or call.enabled != autograd.is_grad_enabled()
-        ):
+        call = next(self._calls, None)
+        if call is None or not self._same(call, operation, inputs, settings):
             self.leave()
             return autograd.apply(operation, *inputs, **settings)
         result = Deferred(_NOTHING)
@@ -281,11 +274,30 @@ class Follower:
         self._made.append(result)
         return result
 
-    def _same(self, slot: int, t: Tensor | None) -> bool:
-        if isinstance(t, Deferred) and t.owner is self:
-            return t.slot == slot
-        if slot in self._bound:
-            return self._bound[slot] is t
+    def _same(
+        self, call: Call, operation: ops.Operation, inputs: tuple[Tensor | None, ...],
+        settings: dict[str, Any],
+    ) -> bool:  # fmt: skip
+        if (
+            call.operation is not operation
+            or len(call.inputs) != len(inputs)
+            or call.enabled != autograd.is_grad_enabled()
+            or call.settings != settings
+        ):
+            return False
+        for slot, t in zip(call.inputs, inputs, strict=True):
+            if type(t) is Deferred:
+                if t.slot != slot or t.owner is not self:
+                    return False
+            elif slot in self._bound:
+                if self._bound[slot] is not t:
+                    return False
+            elif not self._bind(slot, t):
+                return False
+        return True
+
+    def _bind(self, slot: int, t: Tensor | None) -> bool:
+        """Take a tensor from outside for this step, if it is one like that of the recording."""
         known = self.plan.outside.get(slot)
         if known is None or t is None or not known.like.fits(t.data):
             return False
@@ -321,12 +333,12 @@ class Follower:
             return False
         # Who still holds a result that fusing would leave out gets the plain calls instead.
         held = any(d.slot in plan.absorbed and sys.getrefcount(d) > _UNHELD for d in self._made)
-        self._calls = plan.calls if held else plan.fused
+        self._program = plan.calls if held else plan.fused
         values: list[Any] = [None] * plan.size
         for slot, t in self._bound.items():
             values[slot] = None if t is None else t.data
         self._gradients = []
-        for call in self._calls:
+        for call in self._program:
             data, gradients = call.operation(*[values[s] for s in call.inputs], **call.settings)
             if data.dtype != call.like.dtype:
                 data = data.astype(call.like.dtype)
@@ -341,8 +353,8 @@ class Follower:
         """Add the gradients to `grad` of the parameters, in the tape's order."""
         plan = self.plan
         pending: list[Any] = [None] * plan.size
-        pending[plan.loss] = np.full(self._calls[-1].like.shape, scale, self._calls[-1].like.dtype)
-        for call in reversed(self._calls):
+        pending[plan.loss] = np.full(plan.loss_like.shape, scale, plan.loss_like.dtype)
+        for call in reversed(self._program):
             gradients = self._gradients.pop()
             g = pending[call.out]
             if g is None or gradients is None:
@@ -354,10 +366,11 @@ class Follower:
                 part = autograd._sum_to(part, like)
                 before = pending[slot]
                 pending[slot] = part if before is None else before + part
+        given: set[int] = set()
         for slot, known in plan.outside.items():
             g, t = pending[slot], known.parameter
             if g is not None and t is not None:
-                t.grad = Tensor(g if t.grad is None else t.grad.data + g)
+                t.grad = Tensor(autograd._own(g, given) if t.grad is None else t.grad.data + g)
 
 
 _NOTHING = np.zeros(())

@@ -1,4 +1,4 @@
-"""The captured step equals the tape: the same numbers to the bit, the user's code run once a step."""
+"""The captured step equals the tape to the bit, and runs the user's code once a step."""
 
 import numpy as np
 import pytest
@@ -256,6 +256,37 @@ def test_gradients_accumulate_and_scale():
         grads[capture] = [p.grad.data for p in net.parameters()]
     for ours, theirs in zip(grads[True], grads[False], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_gradients_are_nobody_elses():
+    class Sums(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Parameter(tinytorch.zeros(8, 4))
+            self.b = nn.Parameter(tinytorch.zeros(8, 4))
+
+        def forward(self, x):
+            return x + (self.a + self.b)
+
+    net = Sums()
+    step = Step(net, lambda outputs, targets: F.cross_entropy(outputs, targets) + self_loss(net))
+    for i in range(3):
+        inputs, targets = batch((4,), seed=i)
+        net.zero_grad()
+        step.forward(inputs, targets)
+        step.backward()
+        for p in net.parameters():
+            assert p.grad.data.flags.writeable
+        assert not np.may_share_memory(net.a.grad.data, net.b.grad.data)
+        np.testing.assert_array_equal(net.a.grad.data, net.b.grad.data)
+    assert step.replayed == 2
+
+
+def self_loss(net):
+    """An expression whose last operation is not the loss itself."""
+    total = (net.a.sum() + net.b.sum()) * 0.01
+    net.a * 2  # computed, and used by nobody
+    return total
 
 
 def test_what_the_user_keeps_stays():
