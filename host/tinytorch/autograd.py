@@ -13,14 +13,14 @@ import itertools
 import math
 import string
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from typing import Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch import activations, kernels, ops
+from tinytorch import activations, kernels, memory, ops
 from tinytorch.dtypes import float32, float64, int64
 from tinytorch.ops import Array
 from tinytorch.random import generator
@@ -202,12 +202,23 @@ def _check_unchanged(t: "Tensor", sources: "list[Tensor | None]") -> None:
     functions: Any = t._gradients
     if not callable(functions):
         functions = [f for f, s in zip(functions, sources, strict=True) if s is not None]
-    for array in _held(functions, set()):
+    _refuse_changed(t, _held(functions, set()))
+
+
+def _refuse_changed(t: "Tensor", arrays: Iterable[Array]) -> None:
+    for array in arrays:
         if _changed_since(array, t._number):
             raise RuntimeError(
                 f"backward: the gradient of {_name(t)} needs a tensor of shape {array.shape} that "
                 "was changed in place since: change a clone() of it."
             )
+
+
+def _freed(t: "Tensor") -> RuntimeError:
+    return RuntimeError(
+        f"backward: the graph behind this {_name(t)} was freed by an earlier backward: give that "
+        "one retain_graph=True."
+    )
 
 
 def _name(t: "Tensor") -> str:
@@ -288,16 +299,41 @@ def _sum_to(gradient: Any, like: Any) -> Any:
     return gradient
 
 
+def graph(
+    tensors: "list[Tensor]", oldest: int = 0
+) -> "tuple[dict[int, Tensor], dict[int, list[Tensor | None]]]":
+    """By number the tensors below these that require gradients, and what each was made from.
+
+    Those with a number below `oldest` are taken as leaves.
+    """
+    nodes = {t._number: t for t in tensors}
+    sources: dict[int, list[Tensor | None]] = {}
+    stack = list(tensors)
+    while stack:
+        t = stack.pop()
+        found = sources[t._number] = []
+        for s in t._inputs if t._number >= oldest else ():
+            while s is not None and s._number > t._number:
+                s = s._before  # it was changed in place since t was made from it
+            if s is not None and s.requires_grad and s._number not in nodes:
+                nodes[s._number] = s
+                stack.append(s)
+            found.append(s)
+    return nodes, sources
+
+
 class _Backward:
     """One walk from results to the tensors that their gradients are wanted for.
 
     inputs: those tensors; None for all leaves, which then add up their gradients in `grad`.
+    oldest: the walk goes through no older tensor.
     """
 
     def __init__(
         self, roots: "list[tuple[Tensor, Any]]", inputs: "Sequence[Tensor] | None",
-        retain_graph: bool, create_graph: bool,
+        retain_graph: bool, create_graph: bool, oldest: int = 0,
     ) -> None:  # fmt: skip
+        self.oldest = oldest
         self.inputs = None if inputs is None else {t._number for t in inputs}
         self.retain_graph = retain_graph
         self.create_graph = create_graph
@@ -309,21 +345,11 @@ class _Backward:
 
     def _collect(self, stack: "list[Tensor]") -> None:
         """Which tensors lie between the roots and the inputs, and from what each was made."""
-        self._nodes = {t._number: t for t in stack}
-        self._sources: dict[int, list[Tensor | None]] = {}
-        while stack:
-            t = stack.pop()
-            sources: list[Tensor | None] = []
-            for s in t._inputs:
-                while s is not None and s._number > t._number:
-                    s = s._before  # it was changed in place since t was made from it
-                if s is not None and s.requires_grad and s._number not in self._nodes:
-                    self._nodes[s._number] = s
-                    stack.append(s)
-                sources.append(s)
-            self._sources[t._number] = sources
+        self._nodes, self._sources = graph(stack, self.oldest)
         self._order = sorted(self._nodes)
         wanted = set(self._order)
+        nodes = self._nodes.values()
+        self.freed = next((t for t in nodes if not t.is_leaf and t._gradients is None), None)
         if self.inputs is not None:
             wanted = set()
             for number in self._order:
@@ -336,14 +362,13 @@ class _Backward:
             t, sources = self._nodes[number], self._sources[number]
             through = [s if s is not None and s._number in wanted else None for s in sources]
             if t.is_leaf or (self.inputs is not None and number in self.inputs and not sources):
-                continue
+                continue  # nothing is wanted of what is below
             if t._gradients is None:
-                raise RuntimeError(
-                    f"backward: the graph behind this {_name(t)} was freed by an earlier backward: "
-                    "give that one retain_graph=True."
-                )
+                raise _freed(t)
             if _last_change > number and any(s is not None for s in through):
                 _check_unchanged(t, through)
+                if self.create_graph:  # formulas look at the tensors themselves
+                    _refuse_changed(t, [t.data, *[s.data for s in sources if s is not None]])
 
     def _walk(self, roots: "list[tuple[Tensor, Any]]") -> None:
         pending: dict[int, Any] = {}
@@ -355,7 +380,7 @@ class _Backward:
             g = pending.pop(number, None)
             if g is None:
                 continue
-            if t._hooks:
+            if t._hooks and number >= self.oldest:
                 g = self._hooked(t, g)
             if self.inputs is not None and number in self.inputs:
                 self.found[number] = g
@@ -406,18 +431,27 @@ class _Backward:
         if self.create_graph:
             t.grad = g if t.grad is None else t.grad + g
         elif t.grad is None:
-            t.grad = Tensor(self._own(g))
+            t.grad = Tensor(_own(g, self._given))
         else:
             t.grad = Tensor(t.grad.data + g)
 
-    def _own(self, g: Any) -> Array:
-        """A gradient that nobody else holds, as an array."""
-        g = np.asarray(g)
-        owner = _owner(g)
-        if g.flags.writeable and owner.size == g.size and id(owner) not in self._given:
-            self._given.add(id(owner))
-            return g
-        return g.copy()
+
+def _own(g: Any, given: set[int]) -> Array:
+    """A gradient that nobody else holds, as an array. given: the owners of those given before."""
+    g = np.asarray(g)
+    owner = _owner(g)
+    if g.flags.writeable and owner.nbytes <= g.nbytes + memory.LINE and id(owner) not in given:
+        given.add(id(owner))
+        return g
+    return g.copy()
+
+
+def gradients_between(
+    roots: "list[tuple[Tensor, Array]]", inputs: "Sequence[Tensor]", oldest: int
+) -> tuple[Array | None, ...]:
+    """The gradients of inputs as arrays, by a walk through nothing older than `oldest`."""
+    found = _Backward(roots, inputs, False, False, oldest).found
+    return tuple([found.get(t._number) for t in inputs])
 
 
 def _add(pending: dict[int, Any], number: int, g: Any) -> None:
@@ -445,10 +479,12 @@ def grad(
             raise RuntimeError(f"grad: the input of shape {t.shape} does not require a gradient.")
     roots = [t._start(g, create_graph) for t, g in zip(outputs, grad_outputs, strict=True)]
     retain = create_graph if retain_graph is None else retain_graph
-    found = _Backward(roots, inputs, retain, create_graph).found
+    walk = _Backward(roots, inputs, retain, create_graph)
     gradients = []
     for t in inputs:
-        g = found.get(t._number)
+        g = walk.found.get(t._number)
+        if g is None and walk.freed is not None:
+            raise _freed(walk.freed)
         if g is None and not allow_unused:
             raise RuntimeError(
                 f"grad: the outputs do not depend on the input of shape {t.shape}: "
@@ -760,6 +796,21 @@ class Tensor(_Base):
         if not self.is_leaf:
             raise RuntimeError("pickle: gradients flow through this tensor: detach() it first.")
         return type(self), (self.data, self.requires_grad)
+
+    def new_zeros(self, *shape: Size, dtype: DTypeLike | None = None) -> "Tensor":
+        """Zeros of this tensor's type, unless another is given."""
+        return zeros(*shape, dtype=dtype or self.dtype)
+
+    def new_ones(self, *shape: Size, dtype: DTypeLike | None = None) -> "Tensor":
+        return ones(*shape, dtype=dtype or self.dtype)
+
+    def new_full(
+        self, shape: Sequence[int], fill_value: Any, dtype: DTypeLike | None = None
+    ) -> "Tensor":
+        return full(shape, fill_value, dtype=dtype or self.dtype)
+
+    def new_tensor(self, data: Any, dtype: DTypeLike | None = None) -> "Tensor":
+        return tensor(data, dtype or self.dtype)
 
     def detach(self) -> "Tensor":
         """The same numbers, shared, apart from the tape."""

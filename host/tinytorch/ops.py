@@ -475,6 +475,12 @@ def index(a: Array, *arrays: Array, key: tuple[Any, ...]) -> Result:
     return a[full], (lambda g: _add_at(shape, full, g), *[None] * len(arrays))
 
 
+def index_add(a: Array, *arrays: Array, shape: tuple[int, ...], key: tuple[Any, ...]) -> Result:
+    """Zeros of a shape with a added at the key: the gradient of `index`."""
+    full = full_key(key, arrays)
+    return _add_at(shape, full, a), (lambda g: g[full], *[None] * len(arrays))
+
+
 def set_index(a: Array, value: Array, *arrays: Array, key: tuple[Any, ...]) -> Result:
     """A copy of a in which a[key] = value."""
     full = full_key(key, arrays)
