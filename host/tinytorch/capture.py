@@ -100,6 +100,7 @@ class Deferred(Tensor):
     __slots__ = ("owner", "slot")
     owner: "Follower"
     slot: int
+    data: Any  # a Pending, until the step is computed
 
     def _leave(self) -> None:
         if isinstance(self.data, Pending):
@@ -269,7 +270,7 @@ class Follower:
         result = Deferred(_NOTHING)
         result.owner = self
         result.slot = call.out
-        result.data = Pending(result, call.like)  # type: ignore[assignment]
+        result.data = Pending(result, call.like)
         result.requires_grad = call.tracked
         self._made.append(result)
         return result
@@ -355,7 +356,7 @@ class Follower:
         pending: list[Any] = [None] * plan.size
         pending[plan.loss] = np.full(plan.loss_like.shape, scale, plan.loss_like.dtype)
         for call in reversed(self._program):
-            gradients = self._gradients.pop()
+            gradients: Any = self._gradients.pop()
             g = pending[call.out]
             if g is None or gradients is None:
                 continue

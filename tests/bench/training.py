@@ -5,13 +5,9 @@ A step is the whole of it: batch copied, forward, loss, backward, Adam. Each rou
 over the rounds of the ratio to PyTorch.
 """
 
-import os
-
-for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-    os.environ[f"{library}_NUM_THREADS"] = "1"  # before numpy and PyTorch start their threads
-
 import argparse
 import json
+import os
 import statistics
 import timeit
 from collections.abc import Callable
