@@ -12,6 +12,7 @@ was (`_before`) for those who used it earlier; so do the tensors that share its 
 import itertools
 import math
 import string
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
@@ -31,7 +32,18 @@ Dims = int | Sequence[int] | None
 Size = int | Sequence[int]  # one number for all spatial dimensions, or one for each
 
 _numbers = itertools.count()
-_recording = True
+
+
+class _Local(threading.local):
+    """What each thread has of its own: the workers of a DataLoader compute beside the training."""
+
+    recording = True
+    listener: Any = (
+        None  # while a captured step is followed (tinytorch.capture), operations go here
+    )
+
+
+local = _Local()
 
 
 class _Mode(ContextDecorator):
@@ -40,13 +52,11 @@ class _Mode(ContextDecorator):
         self._before: list[bool] = []
 
     def __enter__(self) -> None:
-        global _recording
-        self._before.append(_recording)
-        _recording = self._mode
+        self._before.append(local.recording)
+        local.recording = self._mode
 
     def __exit__(self, *error: object) -> None:
-        global _recording
-        _recording = self._before.pop()
+        local.recording = self._before.pop()
 
 
 class set_grad_enabled(_Mode):
@@ -74,17 +84,19 @@ inference_mode = no_grad
 
 
 def is_grad_enabled() -> bool:
-    return _recording
+    return local.recording
 
 
-# While a captured step is followed (tinytorch.capture), operations go to it.
-listener: Any = None
+def to_the_tape() -> None:
+    """What comes now is no operation: a step that is being captured goes on on the tape."""
+    if local.listener is not None:
+        local.listener.leave()
 
 
 def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
-    if listener is not None:
-        return listener(operation, inputs, settings)
+    if local.listener is not None:
+        return local.listener(operation, inputs, settings)
     return record(operation, inputs, settings)
 
 
@@ -106,7 +118,7 @@ def record(
     result.data = data
     result.grad = None
     result._family = None
-    if tracked and _recording and data.dtype.kind == "f":
+    if tracked and local.recording and data.dtype.kind == "f":
         result.requires_grad = True
         result._operation = operation
         result._inputs = inputs
@@ -550,8 +562,8 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
     if x.dtype is not y.dtype and x.dtype != y.dtype:
         a, b = _promoted(a, b)
     try:
-        if listener is not None:
-            return listener(operation, (a, b), {})
+        if local.listener is not None:
+            return local.listener(operation, (a, b), {})
         return record(operation, (a, b), {})
     except ValueError:
         shapes.broadcast(symbol, x.shape, y.shape)
@@ -818,8 +830,7 @@ class Tensor(_Base):
 
     def detach_(self) -> "Tensor":
         """This tensor, made a leaf without a gradient."""
-        if listener is not None:
-            listener.leave()
+        to_the_tape()
         self._free()
         self._operation = None
         self.requires_grad = False
@@ -875,8 +886,7 @@ class Tensor(_Base):
 
     def _start(self, gradient: "Tensor | None", create_graph: bool) -> "tuple[Tensor, Any]":
         """This tensor, and the gradient that a backward pass starts with."""
-        if listener is not None:
-            listener.leave()
+        to_the_tape()
         if not self.requires_grad:
             raise RuntimeError("backward: nothing here requires a gradient.")
         if gradient is None:
@@ -897,8 +907,7 @@ class Tensor(_Base):
         """Keep the gradient of a result in `grad` too, as leaves do."""
         if not self.requires_grad:
             raise RuntimeError("retain_grad: this tensor does not require a gradient.")
-        if listener is not None:
-            listener.leave()
+        to_the_tape()
         self._retains = True
 
     def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> Hook:
@@ -906,8 +915,7 @@ class Tensor(_Base):
         None, takes its place. The result's remove() ends it."""
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient.")
-        if listener is not None:
-            listener.leave()
+        to_the_tape()
         if self._hooks is None:
             self._hooks = {}
         return Hook(self._hooks, hook)
@@ -923,9 +931,8 @@ class Tensor(_Base):
 
     def _writable(self, operation: str) -> Array:
         """The array, to be overwritten with numbers that have no gradient."""
-        if listener is not None:
-            listener.leave()  # a captured step has no place for changes
-        if self.requires_grad and _recording:
+        to_the_tape()
+        if self.requires_grad and local.recording:
             raise RuntimeError(
                 f"{operation}: a tensor that requires a gradient changes in place only under "
                 "no_grad()."
@@ -935,12 +942,11 @@ class Tensor(_Base):
 
     def _in_place(self, name: str, compute: "Callable[[Tensor], Tensor]") -> "Tensor":
         """This tensor with the numbers of compute(what it was until now), and their gradient."""
-        if listener is not None:
-            listener.leave()
-        relatives = self._family.others(self) if self._family and _recording else []
+        to_the_tape()
+        relatives = self._family.others(self) if self._family and local.recording else []
         self._refuse_leaf(name, relatives)
         before = self._past()
-        if _recording:
+        if local.recording:
             before.data = self.data.copy()  # gradient functions may hold it
         result = compute(before)
         if result.shape != self.shape:
@@ -948,7 +954,7 @@ class Tensor(_Base):
         if not np.can_cast(result.dtype, self.dtype, "same_kind"):
             raise RuntimeError(f"{name}: {result.dtype} does not fit into {self.dtype}.")
         self._write(name, ..., result.data)
-        if result.requires_grad or (self.requires_grad and _recording):
+        if result.requires_grad or (self.requires_grad and local.recording):
             self._become(result.to(self.dtype), before)
         for relative in relatives:
             if relative.requires_grad or self.requires_grad:
@@ -969,7 +975,7 @@ class Tensor(_Base):
         changed(self.data)
 
     def _refuse_leaf(self, name: str, relatives: "list[Tensor]") -> None:
-        if _recording and any(t.requires_grad and t.is_leaf for t in (self, *relatives)):
+        if local.recording and any(t.requires_grad and t.is_leaf for t in (self, *relatives)):
             raise RuntimeError(
                 f"{name}: a leaf that requires a gradient, or a view of it, changes in place only "
                 "under no_grad()."
@@ -1397,13 +1403,12 @@ class Tensor(_Base):
         value = value if isinstance(value, Tensor) else Tensor(np.asarray(value))
         tracked = self.requires_grad or value.requires_grad or self._family is not None
         try:
-            if tracked and _recording:
+            if tracked and local.recording:
                 if value.dtype != self.dtype:
                     value = value.to(self.dtype)
                 self._in_place("[]=", lambda t: apply(ops.set_index, t, value, *arrays, key=parts))
             else:
-                if listener is not None:
-                    listener.leave()
+                to_the_tape()
                 self._write("[]=", ops.full_key(parts, [a.data for a in arrays]), value.data)
         except IndexError as error:
             raise IndexError(f"[]=: shape {self.shape}: {error}.") from None
@@ -1782,7 +1787,8 @@ class Tensor(_Base):
     def _reduce(
         self, operation: ops.Operation, dim: Dims, keepdim: bool, **settings: Any
     ) -> "Tensor":
-        dims = shapes.axes(operation.__name__, dim, self.ndim)
+        dims = shapes.axes(operation.__name__, dim, self.ndim or 1)  # a number has a dim 0, or -1
+        dims = dims if self.ndim else ()
         return apply(operation, self, dims=dims, keepdim=keepdim, **settings)
 
     def _mean_of(
@@ -1849,8 +1855,8 @@ class Tensor(_Base):
         return self._reduce(ops.count_nonzero, dim, False)
 
     def _not_empty(self, operation: str, dim: Dims) -> None:
-        for d in shapes.axes(operation, dim, self.ndim):
-            if self.shape[d] == 0:
+        for d in shapes.axes(operation, dim, self.ndim or 1):
+            if self.ndim and self.shape[d] == 0:
                 raise ValueError(f"{operation}: shape {self.shape} has no elements along {d}.")
 
     def amax(self, dim: Dims = None, keepdim: bool = False) -> "Tensor":
@@ -1908,7 +1914,9 @@ class Tensor(_Base):
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> "Tensor":
         """Equals keep their order, whatever `stable` says."""
-        dim = shapes.axis("argsort", dim, self.ndim)
+        dim = shapes.axis("argsort", dim, self.ndim or 1)
+        if not self.ndim:
+            return Tensor(np.zeros((), np.int64))
         return apply(ops.argsort, self, dim=dim, descending=descending)
 
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:
@@ -1944,10 +1952,15 @@ class Tensor(_Base):
         return apply(operation, self, dim=shapes.axis(operation.__name__, dim, self.ndim))
 
     def softmax(self, dim: int) -> "Tensor":
-        return apply(kernels.softmax, self, dim=shapes.axis("softmax", dim, self.ndim))
+        return self._over(kernels.softmax, dim)
 
     def log_softmax(self, dim: int) -> "Tensor":
-        return apply(kernels.log_softmax, self, dim=shapes.axis("log_softmax", dim, self.ndim))
+        return self._over(kernels.log_softmax, dim)
+
+    def _over(self, operation: ops.Operation, dim: int) -> "Tensor":
+        if not self.ndim:
+            return self.reshape(1)._over(operation, dim).reshape(())
+        return apply(operation, self._real(), dim=shapes.axis(operation.__name__, dim, self.ndim))
 
     # Products.
 

@@ -312,7 +312,7 @@ class Follower:
         if self.left:
             return
         self.left = True
-        autograd.listener = None
+        autograd.local.listener = None
         tensors: dict[int, Tensor | None] = dict(self._bound)
         for call, result in zip(self.plan.calls, self._made, strict=False):
             with autograd.set_grad_enabled(call.enabled):
@@ -326,7 +326,7 @@ class Follower:
     def forward(self, loss: Tensor) -> bool:
         """Replay the plan if it was followed to its end; False if the step ran on the tape."""
         plan = self.plan
-        autograd.listener = None
+        autograd.local.listener = None
         if self.left:
             return False
         if len(self._made) < len(plan.calls) or getattr(loss, "slot", 0) != plan.loss:
@@ -400,13 +400,13 @@ class Step:
         key = (inputs.shape, inputs.dtype, targets.shape, targets.dtype, self.net.training)
         plan = self._plans.get(key)
         listener = Follower(plan) if plan else Recording() if self._worth(key) else None
-        autograd.listener = listener
+        autograd.local.listener = listener
         try:
             outputs = self.net(inputs)
             loss = self.loss(outputs, targets)
             replayed = isinstance(listener, Follower) and listener.forward(loss)
         finally:
-            autograd.listener = None
+            autograd.local.listener = None
         self._result = listener if replayed else loss
         self.replayed += replayed
         if not replayed:

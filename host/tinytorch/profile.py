@@ -252,12 +252,12 @@ class _Watch:
         for tensor in (*self.net.parameters(), *inputs):
             tensor.grad = None
         between = self._inner = self.spent[-1]
-        autograd.listener = self
+        autograd.local.listener = self
         self._since = perf_counter()
         try:
             outputs = [t.sum() for t in _tensors(self.net(*inputs)) if t.requires_grad]
         finally:
-            autograd.listener = None
+            autograd.local.listener = None
         self._now_for(between)
         if outputs:
             sum(outputs[1:], outputs[0]).backward()

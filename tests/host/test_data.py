@@ -1,3 +1,4 @@
+import sys
 import threading
 import time
 from collections import Counter, namedtuple
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
+from tinytorch import nn, optim
+from tinytorch.train import Trainer
 from tinytorch.utils.data import (
     ConcatDataset,
     DataLoader,
@@ -425,3 +428,24 @@ def test_the_source_of_chance_is_the_threads_own():
     assert tinytorch.manual_seed(4) is tinytorch.random.generator
     first = tinytorch.rand(2).tolist()
     assert tinytorch.Generator().manual_seed(4).uniform(0, 1, 2).astype("f4").tolist() == first
+
+
+def test_workers_may_compute_with_tensors_beside_a_captured_training():
+    class Computes(Noisy):
+        def __getitem__(self, index):
+            with tinytorch.no_grad():
+                return (tinytorch.randn(16) * 2.0).relu(), index % 4
+
+    weights = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for workers in (0, 3):
+            tinytorch.manual_seed(0)
+            net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+            trainer = Trainer(net, optim.Adam(net.parameters()), progress=False)
+            trainer.fit(DataLoader(Computes(64), 8, shuffle=True, num_workers=workers), 4)
+            weights.append(net[0].weight.numpy().tobytes())
+    finally:
+        sys.setswitchinterval(before)
+    assert weights[0] == weights[1]

@@ -22,8 +22,7 @@ def checkpoint(
     gives it the same random numbers. use_reentrant is taken as in PyTorch and changes nothing.
     Gradients of the gradients are not recorded.
     """
-    if autograd.listener is not None:
-        autograd.listener.leave()  # a captured step knows operations, not functions
+    autograd.to_the_tape()  # a captured step knows operations, not functions
     state = random.get_rng_state()
     start = Tensor(0)._number
     outputs = function(*args, **kwargs)
