@@ -276,7 +276,8 @@ class _Watch:
                 spent.macs += MACS[operation](result.data, *arrays, **settings)
             if not any(a is not None and np.may_share_memory(a, result.data) for a in arrays):
                 spent.activations += result.data.nbytes
-        result._gradients = _timed(result._gradients, spent)
+        if result._gradients is not None:
+            result._gradients = _timed(result._gradients, spent)
         return result
 
     def leave(self) -> None:
