@@ -67,9 +67,10 @@ FORMULAS: dict[ops.Operation, Callable[..., Any]] = {
     ops.reshape: lambda g, y, a, shape: (g.reshape(a.shape),),
     ops.permute: lambda g, y, a, dims: (g.permute([dims.index(d) for d in range(len(dims))]),),
     ops.expand: lambda g, y, a, shape: (g,),
-    ops.pad: lambda g, y, a, widths, value: (
-        g[tuple([slice(before, before + n) for (before, _), n in zip(widths, a.shape, strict=True)])],
+    ops.diagonal: lambda g, y, a, offset, dim1, dim2: (
+        _on_diagonal(g, a.shape, offset, dim1, dim2),
     ),
+    ops.pad: lambda g, y, a, widths, value: (g.pad([-n for w in reversed(widths) for n in w]),),
     ops.flip: lambda g, y, a, dims: (g.flip(dims),),
     ops.roll: lambda g, y, a, shifts, dims: (g.roll([-s for s in shifts], dims),),
     ops.tril: lambda g, y, a, diagonal: (g.tril(diagonal),),
@@ -102,7 +103,9 @@ FORMULAS: dict[ops.Operation, Callable[..., Any]] = {
     ),
     # Reductions.
     ops.sum: lambda g, y, a, dims, keepdim: (_kept(g, a, dims).expand(a.shape),),
-    ops.mean: lambda g, y, a, dims, keepdim: ((_kept(g, a, dims) / _count(a, dims)).expand(a.shape),),
+    ops.mean: lambda g, y, a, dims, keepdim: (
+        (_kept(g, a, dims) / _count(a, dims)).expand(a.shape),
+    ),
     ops.var: lambda g, y, a, dims, correction, keepdim: (
         (a - a.mean(dims, True)) * (_kept(g, a, dims) * 2 / max(_count(a, dims) - correction, 0)),
     ),
@@ -180,7 +183,7 @@ PARTS: dict[ops.Operation, Callable[..., Tensor]] = {
 
 
 def gradients(t: Tensor, inputs: "list[Tensor | None]", g: Tensor) -> Any:
-    """The gradients of the inputs that t was made from. Raises RuntimeError if there is no formula."""
+    """The gradients of what t was made from. Raises RuntimeError if there is no formula."""
     operation: Any = t._operation
     settings = t._settings or {}
     if operation in SLOPES:
@@ -239,18 +242,32 @@ def _product(a: Tensor, dims: Any, keepdim: bool) -> Tensor:
     return y.reshape(shapes.reduced(a.shape, dims, keepdim))
 
 
-def _through_einsum(g: Tensor, i: int, tensors: Any, inputs: Any, output: str) -> Any:
-    letters = inputs[i]
-    if len(set(letters)) < len(letters):
-        raise RuntimeError(
-            f"create_graph: the gradient of einsum has no gradient itself where {letters} names a "
-            "diagonal."
-        )
+def _through_einsum(g: Tensor, i: int, tensors: Any, inputs: Any, output: str) -> Tensor:
+    letters, shape = inputs[i], tensors[i].shape
     others = [(t, n) for j, (t, n) in enumerate(zip(tensors, inputs, strict=True)) if j != i]
     seen = set(output).union(*[n for _, n in others])
-    kept = "".join(c for c in letters if c in seen)
-    equation = ",".join([output, *[n for _, n in others]]) + "->" + kept
+    once = "".join(dict.fromkeys(letters))
+    equation = (
+        ",".join([output, *[n for _, n in others]]) + "->" + "".join(c for c in once if c in seen)
+    )
     part = autograd.einsum(equation, g, *[t for t, _ in others])
-    shape = tensors[i].shape
-    ones = [n if c in seen else 1 for c, n in zip(letters, shape, strict=True)]
-    return part.reshape(ones).expand(shape)
+    lengths = dict(zip(letters, shape, strict=True))
+    part = part.reshape([lengths[c] if c in seen else 1 for c in once])
+    part = part.expand([lengths[c] for c in once])
+    if once == letters:
+        return part
+    places = [  # of the diagonal
+        autograd.arange(lengths[c]).reshape([-1 if d == c else 1 for d in once]) for c in letters
+    ]
+    return apply(ops.index_add, part, *places, shape=shape, key=(ops.INDEX,) * len(shape))
+
+
+def _on_diagonal(g: Tensor, shape: Any, offset: int, dim1: int, dim2: int) -> Tensor:
+    n = g.shape[-1]
+    rows, columns = autograd.arange(n) + max(-offset, 0), autograd.arange(n) + max(offset, 0)
+    order = [d for d in range(len(shape)) if d not in (dim1, dim2)] + [dim1, dim2]
+    total = apply(
+        ops.index_add, g, rows, columns, shape=tuple([shape[d] for d in order]),
+        key=(slice(None),) * (len(shape) - 2) + (ops.INDEX, ops.INDEX),
+    )  # fmt: skip
+    return total.permute([order.index(d) for d in range(len(shape))])

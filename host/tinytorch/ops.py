@@ -759,7 +759,7 @@ def _einsum(terms: list[tuple[Array, str]], output: str, sizes: dict[str, int]) 
     left = "".join(c for c in left if c in output)
     missing = [c for c in output if c not in left]  # a gradient of what was only summed
     a = np.broadcast_to(
-        a.reshape(*a.shape, *[1] * len(missing)), (*a.shape, *[sizes[c] for c in missing])
+        a.reshape((*a.shape, *[1] * len(missing))), (*a.shape, *[sizes[c] for c in missing])
     )
     left += "".join(missing)
     return a.transpose([left.index(c) for c in output])

@@ -5,12 +5,35 @@ from typing import Any
 
 import numpy as np
 
+import tinytorch
 from tests.oracles import oracle
 from tinytorch.autograd import Tensor
 
 torch = oracle("torch", "oracle")
 
 Function = Callable[..., Any]
+
+
+def check_higher(f: Function, *arrays: np.ndarray) -> None:
+    """The gradient of a gradient against PyTorch; f runs with the tensors of both."""
+    seconds = []
+    for library, make in ((tinytorch, Tensor), (torch, torch.tensor)):
+        inputs = [make(a.astype(np.float64), requires_grad=True) for a in arrays]
+        rng = np.random.default_rng(0)
+        y = f(*inputs)
+        g = make(rng.normal(size=tuple(y.shape)), requires_grad=True)
+        first = library.autograd.grad(y, inputs, g, create_graph=True)
+        total = sum((h * make(rng.normal(size=tuple(h.shape)))).sum() for h in first)
+        if not total.requires_grad:
+            seconds.append([np.zeros(0)] * (1 + len(arrays)))
+            continue
+        second = library.autograd.grad(total, [g, *inputs], allow_unused=True)
+        seconds.append([
+            np.zeros(tuple(t.shape)) if s is None else (s.detach() + 0).numpy()
+            for s, t in zip(second, [g, *inputs], strict=True)
+        ])  # fmt: skip
+    for ours, theirs in zip(*seconds, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 def check(ours: Function, theirs: Function, *arrays: np.ndarray) -> None:
