@@ -445,7 +445,7 @@ def test_workers_may_compute_with_tensors_beside_a_captured_training():
             net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
             trainer = Trainer(net, optim.Adam(net.parameters()), progress=False)
             trainer.fit(DataLoader(Computes(64), 8, shuffle=True, num_workers=workers), 4)
-            weights.append(net[0].weight.numpy().tobytes())
+            weights.append(net[0].weight.detach().numpy().tobytes())
     finally:
         sys.setswitchinterval(before)
     assert weights[0] == weights[1]
