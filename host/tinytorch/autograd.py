@@ -38,9 +38,7 @@ class _Local(threading.local):
     """What each thread has of its own: the workers of a DataLoader compute beside the training."""
 
     recording = True
-    listener: Any = (
-        None  # while a captured step is followed (tinytorch.capture), operations go here
-    )
+    listener: Any = None  # operations go here while a captured step is followed: see capture.py
 
 
 local = _Local()
@@ -527,17 +525,19 @@ def _operand(t: "Tensor", other: Any) -> "tuple[Tensor, Tensor] | None":
     return (t, Tensor(other)) if isinstance(other, (np.ndarray, list, tuple)) else None
 
 
+_RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
+
+
 def _common_type(*tensors: "Tensor") -> np.dtype:
     """As PyTorch promotes: bools, integers, floats; a single number only if it is of more."""
-    ranks = {"b": 0, "i": 1, "u": 1, "f": 2}
     full = [t.data.dtype for t in tensors if t.data.ndim]
     single = [t.data.dtype for t in tensors if not t.data.ndim]
-    highest = max([ranks[d.kind] for d in full], default=-1)
-    types = [d for d in full if ranks[d.kind] == highest]
-    more = [d for d in single if ranks[d.kind] > highest]
+    highest = max([_RANKS[d.kind] for d in full], default=-1)
+    types = [d for d in full if _RANKS[d.kind] == highest]
+    more = [d for d in single if _RANKS[d.kind] > highest]
     if more:
-        top = max(ranks[d.kind] for d in more)
-        types = [d for d in more if ranks[d.kind] == top]
+        top = max(_RANKS[d.kind] for d in more)
+        types = [d for d in more if _RANKS[d.kind] == top]
     return np.result_type(*types)
 
 
@@ -572,6 +572,8 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
 
 def _viewable(t: "Tensor", shape: Sequence[int]) -> bool:
     """Whether a shape fits the memory of a tensor as it lies."""
+    if 0 in shape:
+        return True
     runs: list[int] = []  # lengths of what lies in one row, from the first dimension to the last
     step = None
     for n, stride in zip(t.data.shape, t.data.strides, strict=True):
@@ -951,7 +953,7 @@ class Tensor(_Base):
         result = compute(before)
         if result.shape != self.shape:
             raise ValueError(f"{name}: shape {result.shape} does not fit into {self.shape}.")
-        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+        if _RANKS[result.dtype.kind] > _RANKS[self.dtype.kind]:
             raise RuntimeError(f"{name}: {result.dtype} does not fit into {self.dtype}.")
         self._write(name, ..., result.data)
         if result.requires_grad or (self.requires_grad and local.recording):
@@ -1215,7 +1217,8 @@ class Tensor(_Base):
         shape = (1,) * more + self.shape
         pairs = [n for pair in zip(times, shape, strict=True) for n in pair]
         t = self.reshape([n for length in shape for n in (1, length)]).expand(pairs)
-        return t.reshape([n * m for n, m in zip(times, shape, strict=True)])
+        t = t.reshape([n * m for n, m in zip(times, shape, strict=True)])
+        return t.clone() if all(n == 1 for n in times) else t
 
     tile = repeat
 
@@ -1508,7 +1511,11 @@ class Tensor(_Base):
     __rmul__ = __mul__
 
     def __truediv__(self, other: Operand) -> "Tensor":
-        return _binary(ops.div, "/", self._real(), other)
+        if self.is_floating_point() or not isinstance(other, Tensor):
+            return _binary(ops.div, "/", self._real(), other)
+        dtype = _common_type(self, other)
+        dtype = dtype if dtype.kind == "f" else float32
+        return _binary(ops.div, "/", self.to(dtype), other.to(dtype))
 
     def __rtruediv__(self, other: Operand) -> "Tensor":
         return _binary(ops.div, "/", other, self._real())

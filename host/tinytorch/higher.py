@@ -2,15 +2,19 @@
 
 SLOPES are for functions of single numbers: from the result and the input what the gradient is
 multiplied by. FORMULAS are for all else: from the gradient, the result and the inputs the gradient
-of each input; as in tinytorch.ops one of a broadcast input may have the result's shape. PARTS are
-operations that are made of others, whose gradients are known: the walk goes through those.
+of each input; as in tinytorch.ops one of a broadcast input may have the result's shape. What is
+made of other operations (tinytorch.compositions) is made again, and the walk goes through those.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from tinytorch import activations, autograd, kernels, ops
+import numpy as np
+
+from tinytorch import activations, autograd, kernels, multilinear, ops
 from tinytorch.autograd import Tensor, apply, where
+from tinytorch.compositions import COMPOSITIONS, below
 from tinytorch_core import shapes
 
 SLOPES: dict[ops.Operation, Callable[..., Any]] = {
@@ -37,6 +41,9 @@ SLOPES: dict[ops.Operation, Callable[..., Any]] = {
         a * beta > threshold, 1.0, (a * beta).sigmoid()
     ),
     activations.logsigmoid: lambda y, a: (-a).sigmoid(),
+    below: lambda y, a: (a * a * -0.5).exp() / math.sqrt(2 * math.pi),
+    activations.xlogx: lambda y, a: a.log() + 1,
+    activations.huber: lambda y, a, delta: a.clamp(-delta, delta),
     activations.silu: lambda y, a: a.sigmoid() * (1 + a * (1 - a.sigmoid())),
     **{
         flat: lambda y, a, **settings: 0.0
@@ -59,6 +66,10 @@ FORMULAS: dict[ops.Operation, Callable[..., Any]] = {
     ops.minimum: lambda g, y, a, b: (g * _share(b, a), g * _share(a, b)),
     ops.where: lambda g, y, condition, a, b: (
         None, where(condition, g, 0.0), where(condition, 0.0, g),
+    ),
+    ops.dropout: lambda g, y, a, p: (g * _constant(y, 0),),
+    ops.overwritten: lambda g, y, a, b, here, there: (
+        g * _constant(y, 0), _shared(g, b, here, there),
     ),
     ops.assign: lambda g, y, a, b: (None, g),
     # Shapes.
@@ -132,54 +143,18 @@ FORMULAS: dict[ops.Operation, Callable[..., Any]] = {
         g.reshape(-1, weight.shape[0]).T @ x.reshape(-1, weight.shape[1]),
         g.reshape(-1, weight.shape[0]).sum(0),
     ),
-}  # fmt: skip
-
-
-def _layer_norm(x: Tensor, weight: Any, bias: Any, *, dims: int, eps: float) -> Tensor:
-    last = tuple(range(-dims, 0))
-    y = (x - x.mean(last, True)) * (x.var(last, True, correction=0) + eps).rsqrt()
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Any, *, scale: float, causal: bool) -> Tensor:
-    scores = q @ k.mT * scale
-    if causal:
-        future = autograd.ones(scores.shape[-2:], dtype=bool).triu(1)
-        scores = scores.masked_fill(future, -float("inf"))
-    if mask is not None:
-        scores = (
-            scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -float("inf"))
+    kernels.conv: lambda g, y, x, weight, bias, **window: (
+        *multilinear.gradients(g, x, weight, None, of=kernels.conv, settings=window)[:2],
+        g.sum((0, *range(2, g.ndim))),
+    ),
+    **{
+        linear: lambda g, y, x, linear=linear, **settings: (
+            multilinear.gradients(g, x, of=linear, settings=settings)
         )
-    return scores.softmax(-1).nan_to_num() @ v
-
-
-def _cross_entropy(
-    x: Tensor, target: Tensor, weight: Any, *, reduction: str, ignore_index: int,
-    label_smoothing: float,
-) -> Tensor:  # fmt: skip
-    logs = x.log_softmax(1)
-    counted = target != ignore_index
-    labels = target.masked_fill(~counted, 0)
-    share = counted.to(x.dtype) if weight is None else counted * weight[labels]
-    loss = -logs.gather(1, labels.unsqueeze(1)).squeeze(1) * share
-    if label_smoothing:
-        even = logs if weight is None else logs * weight
-        even = -even.sum(1) * counted * (label_smoothing / x.shape[1])
-        loss = loss * (1 - label_smoothing) + even
-    if reduction == "none":
-        return loss
-    return loss.sum() / share.sum() if reduction == "mean" else loss.sum()
-
-
-PARTS: dict[ops.Operation, Callable[..., Tensor]] = {
-    ops.prod: lambda a, dims, keepdim: _product(a, dims, keepdim),
-    activations.elu: lambda a, alpha: where(a > 0, a, alpha * a.clamp(max=0.0).expm1()),
-    activations.hardswish: lambda a: a * a.hardsigmoid(),
-    kernels.layer_norm: _layer_norm,
-    kernels.attention: _attention,
-    kernels.cross_entropy: _cross_entropy,
-}
+        for linear in (kernels.avg_pool, kernels.adaptive_avg_pool)
+    },
+    multilinear.gradient: multilinear.gradients_of_gradient,
+}  # fmt: skip
 
 
 def gradients(t: Tensor, inputs: "list[Tensor | None]", g: Tensor) -> Any:
@@ -190,10 +165,10 @@ def gradients(t: Tensor, inputs: "list[Tensor | None]", g: Tensor) -> Any:
         return (g * SLOPES[operation](t, *inputs, **settings),)
     if operation in FORMULAS:
         return FORMULAS[operation](g, t, *inputs, **settings)
-    if operation in PARTS:
-        # Names of our own, at which the walk through the parts ends.
+    if operation in COMPOSITIONS:
+        # Names of our own, at which the walk through the composition ends.
         own = [None if s is None else s.reshape(s.shape) for s in inputs]
-        y = PARTS[operation](*own, **settings)
+        y = COMPOSITIONS[operation](*own, **settings)
         wanted = [s for s in own if s is not None and s.requires_grad]
         found = iter(autograd.grad(y, wanted, g, create_graph=True, allow_unused=True))
         return [next(found) if s is not None and s.requires_grad else None for s in own]
@@ -218,6 +193,17 @@ def _over(g: Tensor, y: Tensor) -> Tensor:
     return where(zero, 0.0, g / where(zero, 1.0, y))
 
 
+def _constant(y: Any, place: int) -> Tensor:
+    """What the gradient of that input is multiplied by, where that does not depend on it."""
+    return Tensor(y._gradients[place](np.ones_like(y.data)))
+
+
+def _shared(g: Tensor, b: Tensor, here: Any, there: Any) -> Tensor:
+    """Of the gradient of what was overwritten that of b, which shared some of its memory."""
+    flat = g.new_zeros((b.numel(),))
+    return flat.scatter_add(0, Tensor(there), g.flatten()[Tensor(here)]).reshape(b.shape)
+
+
 def _inside(a: Tensor, low: Any, high: Any) -> Any:
     above = True if low is None else a >= low
     return above if high is None else (a <= high) & above
@@ -231,15 +217,6 @@ def _share(a: Tensor, b: Tensor) -> Tensor:
 def _among(g: Tensor, y: Tensor, a: Tensor, dims: Any) -> Tensor:
     hit = (a == _kept(y, a, dims)).to(a.dtype)
     return hit * (_kept(g, a, dims) / hit.sum(dims, True))
-
-
-def _product(a: Tensor, dims: Any, keepdim: bool) -> Tensor:
-    rest = [d for d in range(a.ndim) if d not in dims]
-    rows = a.permute(*rest, *dims).reshape(*[a.shape[d] for d in rest], _count(a, dims))
-    y = autograd.ones(rows.shape[:-1], dtype=a.dtype)
-    for part in rows.unbind(-1):
-        y = y * part
-    return y.reshape(shapes.reduced(a.shape, dims, keepdim))
 
 
 def _through_einsum(g: Tensor, i: int, tensors: Any, inputs: Any, output: str) -> Tensor:
