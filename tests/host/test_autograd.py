@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import tinytorch
-from tests.host.gradients import check
+from tests.host.gradients import check, check_higher
 from tests.oracles import oracle
 from tinytorch.autograd import Tensor, cat, no_grad, stack, tensor
 from tinytorch.nn import functional
+from tinytorch.utils.checkpoint import checkpoint
 
 torch = oracle("torch", "oracle")
 F = torch.nn.functional
@@ -327,3 +328,247 @@ def test_backward_says_what_it_cannot_do():
         tensor([1.0, 2.0], requires_grad=True).backward()
     with pytest.raises(RuntimeError, match="detach"):
         tensor([1.0], requires_grad=True).numpy()
+
+
+def test_hooks_see_and_replace_gradients():
+    seen = []
+    x = tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    handles = [
+        y.register_hook(lambda g: g * 10),
+        y.register_hook(lambda g: seen.append(g.tolist())),
+    ]
+    y.retain_grad()
+    (x + y).sum().backward(retain_graph=True)
+    assert seen == [[10, 10]] and y.grad.tolist() == [10, 10] and x.grad.tolist() == [31, 31]
+    for handle in handles:
+        handle.remove()
+    x.grad = y.grad = None
+    with x.register_hook(lambda g: g * 0):
+        (x + y).sum().backward()
+    assert x.grad.tolist() == [0, 0] and y.grad.tolist() == [1, 1] and len(seen) == 1
+    x.register_hook(lambda g: g[:1])
+    with pytest.raises(ValueError, match=r"register_hook.*\(1,\).*\(2,\)"):
+        (x * 2).sum().backward()
+    for f in (tensor(1.0).retain_grad, lambda: tensor(1.0).register_hook(print)):
+        with pytest.raises(RuntimeError, match="does not require"):
+            f()
+
+
+def test_a_hook_may_keep_its_gradient():
+    kept = []
+    x = tensor([1.0, 2.0], requires_grad=True)
+    x.register_hook(kept.append)
+    (x * 2).sum().backward()
+    x.grad.zero_()
+    assert kept[0].tolist() == [2, 2]
+
+
+def test_gradients_of_leaves_have_their_own_memory():
+    a, b, c = (tensor(np.ones((2, 2)), requires_grad=True) for _ in range(3))
+    start = tensor(np.ones((2, 2)))
+    (a + b.t() + c.reshape(-1).reshape(2, 2)).backward(start)
+    arrays = [t.grad.data for t in (a, b, c)] + [start.data]
+    for i, one in enumerate(arrays):
+        for other in arrays[i + 1 :]:
+            assert not np.shares_memory(one, other)
+
+
+def test_grad_returns_what_backward_would_add():
+    x, w = tensor([1.0, 2.0], requires_grad=True), tensor([3.0, 4.0], requires_grad=True)
+    h = x * w
+    y = h.sin().sum()
+    found = tinytorch.autograd.grad(y, [w, h, x], retain_graph=True)
+    assert x.grad is None and w.grad is None
+    y.backward()
+    assert found[0].tolist() == w.grad.tolist() and found[2].tolist() == x.grad.tolist()
+    np.testing.assert_allclose(found[1].data, np.cos(h.data), rtol=1e-6)
+    twice = tinytorch.autograd.grad([x * 2, (w * x).sum()], x, [tensor([1.0, 1.0]), None])
+    assert twice[0].tolist() == [5, 6]
+    assert tinytorch.autograd.grad(x.sum(), [x, w], allow_unused=True)[1] is None
+    with pytest.raises(RuntimeError, match=r"grad: .*\(2,\).*allow_unused"):
+        tinytorch.autograd.grad(x.sum(), w)
+    with pytest.raises(RuntimeError, match="does not require"):
+        tinytorch.autograd.grad(x.sum(), tensor([1.0]))
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        tinytorch.autograd.grad(x * 1, x, tinytorch.ones(3))
+
+
+def test_backward_frees_the_graph_unless_told():
+    x = tensor([1.0, 2.0], requires_grad=True)
+    h = x.exp()
+    y = (h * h).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    for again in (
+        y.backward, lambda: (h * 2).sum().backward(), lambda: tinytorch.autograd.grad(y, x),
+        lambda: tinytorch.autograd.grad(y, x, allow_unused=True),
+    ):  # fmt: skip
+        with pytest.raises(RuntimeError, match="freed .*retain_graph=True"):
+            again()
+    assert not h.is_leaf and h._inputs == () and tinytorch.autograd.grad((h * 2).sum(), h)
+
+
+def test_grad_of_one_path_leaves_the_others():
+    x, w = tensor([1.0], requires_grad=True), tensor([2.0], requires_grad=True)
+    y = (x.exp() * w.exp()).sum()
+    with pytest.raises(RuntimeError, match="freed"):
+        tinytorch.autograd.grad(y, x)
+        tinytorch.autograd.grad(y, w)
+
+
+def test_modes_of_recording():
+    x = tensor([1.0], requires_grad=True)
+
+    @no_grad()
+    def plain(depth):
+        return plain(depth - 1) if depth else x * 2
+
+    @tinytorch.enable_grad
+    def recorded():
+        return x * 2
+
+    assert not plain(3).requires_grad and tinytorch.is_grad_enabled()
+    with no_grad():
+        assert recorded().requires_grad and not (x * 2).requires_grad
+        with tinytorch.enable_grad():
+            assert (x * 2).requires_grad
+    with pytest.raises(ZeroDivisionError), no_grad():
+        1 / 0  # noqa: B018
+    assert tinytorch.is_grad_enabled()
+    tinytorch.set_grad_enabled(False)
+    assert not tinytorch.is_grad_enabled()
+    tinytorch.set_grad_enabled(True)
+    with tinytorch.set_grad_enabled(False):
+        assert not (x * 2).requires_grad
+    with tinytorch.inference_mode():
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_detached_tensors_are_leaves():
+    x = tensor([1.0], requires_grad=True)
+    y = x * 2
+    assert y.detach_() is y and y.is_leaf and not y.requires_grad
+    with pytest.raises(RuntimeError, match="detach"):
+        (x * 2).requires_grad_(False)
+    assert not x.requires_grad_(False).requires_grad
+
+
+def test_higher_derivatives():
+    x = tensor([0.5, 2.0], requires_grad=True)
+    y = x.sin().sum()
+    for expected in (np.cos, lambda a: -np.sin(a), lambda a: -np.cos(a), np.sin):
+        (y,) = tinytorch.autograd.grad(y.sum(), x, create_graph=True)
+        np.testing.assert_allclose(y.data, expected(x.data), rtol=1e-6)
+    x = tensor([3.0], requires_grad=True)
+    (x**3).backward(create_graph=True)
+    assert x.grad.tolist() == [27] and x.grad.requires_grad
+    x.grad.sum().backward()
+    assert x.grad.tolist() == [27 + 18]
+
+
+LAYERS = {
+    "linear": (lambda F, x, w: F.linear(x, w, w[:, 0]), [(2, 3, 4), (5, 4)]),
+    "layer_norm": (lambda F, x, w: F.layer_norm(x, (4,), w, w + 1), [(2, 3, 4), (4,)]),
+    "attention": (lambda F, q, k: F.scaled_dot_product_attention(q, k, k * 2), [(2, 3, 4), (2, 5, 4)]),
+    "causal attention": (
+        lambda F, q, k: F.scaled_dot_product_attention(q, k, k, is_causal=True),
+        [(2, 3, 4), (2, 3, 4)],
+    ),
+    "leaky_relu": (lambda F, x: F.leaky_relu(x, 0.1) * x, [(3, 4)]),
+    "elu": (lambda F, x: F.elu(x) * x, [(3, 4)]),
+    "silu": (lambda F, x: F.silu(x), [(3, 4)]),
+    "softplus": (lambda F, x: F.softplus(x), [(3, 4)]),
+    "logsigmoid": (lambda F, x: F.logsigmoid(x), [(3, 4)]),
+    "hardswish": (lambda F, x: F.hardswish(x * 3), [(3, 4)]),
+    "hardsigmoid": (lambda F, x: F.hardsigmoid(x * 3) * x, [(3, 4)]),
+    "relu6": (lambda F, x: F.relu6(x * 5) * x, [(3, 4)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_have_gradients_of_gradients(name):
+    f, shapes = LAYERS[name]
+    check_higher(
+        lambda *t: f(functional if isinstance(t[0], Tensor) else F, *t),
+        *[random(*shape, seed=i) for i, shape in enumerate(shapes)],
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses_have_gradients_of_gradients(reduction, weighted):
+    def loss(x):
+        library, functions = (tinytorch, functional) if isinstance(x, Tensor) else (torch, F)
+        return functions.cross_entropy(
+            x, library.tensor([2, 0, -100, 1]), library.tensor(np.arange(1.0, 4)) if weighted else None,
+            reduction=reduction, label_smoothing=0.1,
+        )  # fmt: skip
+
+    check_higher(loss, random(4, 3))
+
+
+def test_embeddings_have_gradients_of_gradients():
+    def f(w):
+        library, functions = (tinytorch, functional) if isinstance(w, Tensor) else (torch, F)
+        return functions.embedding(library.tensor([[1, 2], [1, 0]]), w, padding_idx=0) ** 2
+
+    check_higher(f, random(3, 2))
+
+
+def blocks(drop):
+    """A function with parameters of its own and an argument that is no leaf."""
+    tinytorch.manual_seed(0)
+    w = tinytorch.randn(4, 4).requires_grad_()
+    x = tinytorch.randn(3, 4).requires_grad_()
+    h = x.tanh()
+
+    def block(t, scale=1.0):
+        return ((t @ w * scale).relu().dropout(drop) + h).sin()
+
+    return w, x, h, block
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.5])
+def test_checkpoints_give_the_same_gradients(drop):
+    results = []
+    for checked in (False, True):
+        w, x, h, block = blocks(drop)
+        y = checkpoint(block, h, scale=2.0, use_reentrant=False) if checked else block(h, scale=2.0)
+        y = (checkpoint(block, y) if checked else block(y)) * h
+        seen = []
+        w.register_hook(lambda g, seen=seen: seen.append(1))
+        y.sum().backward()
+        assert len(seen) == 1
+        results.append([y, x.grad, w.grad, tinytorch.rand(2)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-6, atol=1e-7)
+
+
+def test_checkpoints_keep_nothing_and_watch_their_arguments():
+    calls = []
+
+    def block(t):
+        calls.append(t)
+        return (t * 2).exp(), t.sum()
+
+    x = tensor(np.ones(3), requires_grad=True)
+    first, second = checkpoint(block, x)
+    (first.sum() * 3 + second).backward()
+    np.testing.assert_allclose(x.grad.data, 3 * 2 * np.exp(2) + np.ones(3))
+    assert len(calls) == 2 and first.shape == (3,) and second.shape == ()
+    (found,) = tinytorch.autograd.grad(checkpoint(block, x)[1], x)
+    assert found.tolist() == [1, 1, 1]
+    y = checkpoint(block, x)[0]
+    with no_grad():
+        x += 1
+        assert not checkpoint(block, x)[0].requires_grad
+    with pytest.raises(RuntimeError, match="checkpoint.*changed in place"):
+        y.sum().backward()
+    sizes = iter([2, 1])
+    y = checkpoint(lambda t: t[: next(sizes)], x)
+    with pytest.raises(RuntimeError, match=r"checkpoint: .*\(2,\).*\(1,\)"):
+        y.sum().backward()
+    with pytest.raises(RuntimeError, match="create_graph.*checkpoint"):
+        tinytorch.autograd.grad(checkpoint(block, x)[1], x, create_graph=True)
