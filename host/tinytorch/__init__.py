@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "autograd", "callbacks", "datasets", "export", "features", "gesture", "metrics", "nn", "optim",
+    "autograd", "callbacks", "convert", "datasets", "export", "features", "gesture", "metrics", "nn", "optim",
     "plan", "profile", "quantize", "random", "readers", "recordings", "train", "transforms",
     "utils", "windows",
 )  # fmt: skip
