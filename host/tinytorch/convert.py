@@ -73,7 +73,7 @@ def _like(copy: Any, original: Any) -> Any:
 
 
 class _Builder:
-    """Builds layers of one library like the other's. library: its `nn`; home: where the other is."""
+    """Builds layers like the other library's. library: an `nn`; home: where the others are."""
 
     def __init__(self, library: Any, home: str) -> None:
         self.library = library
