@@ -110,12 +110,18 @@ def record(
             arrays.append(t.data)
             tracked = tracked or t.requires_grad
     data, gradients = operation(*arrays, **settings)
+    return _result(operation, inputs, settings, data, gradients, tracked)
+
+
+def _result(
+    operation: ops.Operation, inputs: "tuple[Tensor | None, ...]", settings: dict[str, Any],
+    data: Any, gradients: ops.Gradients, tracked: bool,
+) -> "Tensor":  # fmt: skip
     if type(data) is not np.ndarray:
         data = np.asarray(data)  # numpy makes scalars of arrays without dimensions
     result = _new(Tensor)
     result.data = data
-    result.grad = None
-    result._family = None
+    result.grad = result._family = None
     if tracked and local.recording and data.dtype.kind == "f":
         result.requires_grad = True
         result._operation = operation
@@ -124,9 +130,8 @@ def record(
         result._gradients = gradients
     else:
         result.requires_grad = False
-        result._operation = None
+        result._operation = result._settings = result._gradients = None
         result._inputs = ()
-        result._settings = result._gradients = None
     result._number = next(_numbers)
     return result
 
@@ -561,13 +566,16 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
     x, y = a.data, b.data
     if x.dtype is not y.dtype and x.dtype != y.dtype:
         a, b = _promoted(a, b)
+        x, y = a.data, b.data
     try:
         if local.listener is not None:
             return local.listener(operation, (a, b), {})
-        return record(operation, (a, b), {})
+        data, gradients = operation(x, y)
     except ValueError:
         shapes.broadcast(symbol, x.shape, y.shape)
         raise
+    tracked = a.requires_grad or b.requires_grad
+    return _result(operation, (a, b), {}, data, gradients, tracked)
 
 
 def _viewable(t: "Tensor", shape: Sequence[int]) -> bool:
