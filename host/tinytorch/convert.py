@@ -1,133 +1,166 @@
-"""Networks from PyTorch and back: the same layers, the same weights.
+"""Layers of PyTorch as ours, and ours as PyTorch's, with their weights.
 
-Our layers have PyTorch's names, arguments and attributes, so a layer is built again from the
-attributes that its constructor's arguments have become. PyTorch is imported only by `to_torch`.
+Both have the same names: a layer is made again with the options that it keeps as attributes, and
+gets the numbers of each parameter and buffer. Whatever was trained there runs here, on a kit too.
+torch itself is imported only to make its layers.
 """
 
 import inspect
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tinytorch import nn
 from tinytorch.autograd import Tensor
 
-if TYPE_CHECKING:
-    import torch
 
-_KINDS = [
-    "Linear", "Conv1d", "Conv2d", "BatchNorm1d", "BatchNorm2d", "LayerNorm", "Embedding",
-    "MaxPool1d", "MaxPool2d", "AvgPool1d", "AvgPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d",
-    "Dropout", "Flatten", "Unflatten", "Identity", "ReLU", "ReLU6", "LeakyReLU", "ELU", "GELU",
-    "SiLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Softplus", "Hardsigmoid", "Hardswish",
-    "RNN", "GRU", "LSTM", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder",
-    "Sequential",
-]  # fmt: skip
-# What our layers do not have, and so must be as PyTorch has it unless told.
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "padding_mode": ("zeros",), "ceil_mode": (False,), "return_indices": (False,),
-    "count_include_pad": (True,), "divisor_override": (None,), "dilation": (1, (1,), (1, 1)),
-    "max_norm": (None,), "scale_grad_by_freq": (False,), "proj_size": (0,), "bias_k": (None,),
-    "add_zero_attn": (False,),
-}  # fmt: skip
+def from_torch(module: Any) -> nn.Module:
+    """A torch.nn.Sequential, nested as it may be, or a single layer, as ours with its weights.
 
-
-def from_torch(module: "torch.nn.Module") -> nn.Module:
-    """The same network here: a torch.nn.Sequential of layers that we have, nested or not, or one.
-
-    Weights, frozen ones and modes are as there. float64 stays; other floats become float32.
-    Raises ValueError for a layer or an option that we do not have, with its place and name.
+    Tensors that layers share stay shared; float16 and bfloat16 become float32. Raises ValueError
+    for a layer, or an option of one, that there is not here, with its place.
     """
-    net = _Builder(nn, "torch.nn").build(module, "")
-    state = {name: t.detach().cpu() for name, t in module.state_dict().items()}
-    kinds = {str(t.dtype) for t in state.values() if t.is_floating_point()}
-    if kinds == {"torch.float64"}:
-        net.double()
-    numbers = {n: t if str(t.dtype) != "torch.bfloat16" else t.float() for n, t in state.items()}
-    net.load_state_dict({name: Tensor(t.numpy()) for name, t in numbers.items()})
-    return _like(net, module)
+    return _Conversion("torch.nn", nn, _tensor_from_torch).module(module, "")
 
 
-def to_torch(net: nn.Module) -> "torch.nn.Module":
-    """The same network in PyTorch, which must be installed; the other way of `from_torch`."""
-    import torch
+def to_torch(module: nn.Module) -> Any:
+    """The way back: a torch module of our Sequential or layer. Needs torch."""
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("to_torch: torch is not installed: pip install torch.") from None
 
-    module: Any = _Builder(torch.nn, "tinytorch.nn").build(net, "")
-    if any(p.dtype == np.float64 for p in net.parameters()):
-        module.double()
-    module.load_state_dict({n: torch.tensor(t.data) for n, t in net.state_dict().items()})
-    return _like(module, net)
+    def tensor(t: Tensor) -> Any:
+        copied = torch.from_numpy(np.array(t.data))
+        return torch.nn.Parameter(copied, t.requires_grad) if _is_parameter(t) else copied
 
-
-def _like(copy: Any, original: Any) -> Any:
-    """The copy with the original's frozen parameters and modes."""
-    frozen = {name for name, p in original.named_parameters() if not p.requires_grad}
-    for name, p in copy.named_parameters():
-        p.requires_grad_(name not in frozen)
-    modes = {name: module.training for name, module in original.named_modules()}
-    for name, module in copy.named_modules():
-        module.training = modes.get(name, original.training)
-    return copy
+    return _Conversion("tinytorch.nn", torch.nn, tensor).module(module, "")
 
 
-class _Builder:
-    """Builds layers like the other library's. library: an `nn`; home: where the others are."""
+def _tensor_from_torch(t: Any) -> Tensor:
+    numbers = t.detach().cpu()
+    if numbers.is_floating_point() and numbers.element_size() != 8:
+        numbers = numbers.float()
+    array = np.array(numbers.numpy())
+    return nn.Parameter(array, t.requires_grad) if _is_parameter(t) else Tensor(array)
 
-    def __init__(self, library: Any, home: str) -> None:
+
+def _is_parameter(t: Any) -> bool:
+    return type(t).__name__ == "Parameter"
+
+
+_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+
+
+def _activation(layer: Any) -> str:
+    name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+    if name not in ("relu", "gelu"):
+        raise ValueError(f"its activation {name} is neither relu nor gelu")
+    return name
+
+
+# What a layer does not keep under the option's name.
+_KEPT: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "MultiheadAttention": {
+        "bias": lambda layer: layer.in_proj_bias is not None,
+        "add_bias_kv": lambda layer: getattr(layer, "bias_k", None) is not None,
+    },
+    "TransformerEncoderLayer": {
+        "d_model": lambda layer: layer.linear1.in_features,
+        "nhead": lambda layer: layer.self_attn.num_heads,
+        "dim_feedforward": lambda layer: layer.linear1.out_features,
+        "dropout": lambda layer: layer.dropout.p,
+        "activation": _activation,
+        "layer_norm_eps": lambda layer: layer.norm1.eps,
+        "batch_first": lambda layer: layer.self_attn.batch_first,
+        "bias": lambda layer: layer.linear1.bias is not None,
+    },
+    "TransformerEncoder": {
+        "encoder_layer": lambda layer: layer.layers[0],
+        "enable_nested_tensor": lambda layer: False,  # a way to compute, and torch warns of it
+    },
+}
+
+
+class _Conversion:
+    def __init__(self, origin: str, library: Any, tensor: Callable[[Any], Any]) -> None:
+        self.origin = origin  # where the layers to be converted are defined
         self.library = library
-        self.home = home
-        self._built: dict[int, Any] = {}  # a layer that stands in two places is one there, too
+        self.tensor = tensor
+        self._done: dict[int, Any] = {}  # modules and tensors, by the id of the original
 
-    def build(self, module: Any, path: str) -> Any:
-        if id(module) not in self._built:
-            self._built[id(module)] = self._build(module, path)
-        return self._built[id(module)]
+    def module(self, source: Any, path: str) -> Any:
+        if id(source) not in self._done:
+            self._done[id(source)] = self._new(source, path)
+        return self._done[id(source)]
 
-    def _build(self, module: Any, path: str) -> Any:
-        kind = type(module).__name__
-        name = f"Layer {path or '(net)'} {kind}"
-        if kind not in _KINDS or not type(module).__module__.startswith(self.home):
+    def _new(self, source: Any, path: str) -> Any:
+        kind = type(source).__name__
+        where = f"{kind} at {path!r}" if path else kind
+        if not type(source).__module__.startswith(self.origin):
             raise ValueError(
-                f"{name} cannot be converted: use a Sequential of {', '.join(_KINDS[:-1])}."
+                f"{where} is not of {self.origin}: convert its layers one by one, or "
+                "write it anew and load its state_dict."
             )
-        arguments = inspect.signature(getattr(nn, kind)).parameters
-        for option, plain in _PLAIN.items():
-            if option not in arguments and getattr(module, option, plain[0]) not in plain:
-                raise ValueError(
-                    f"{name} cannot be converted: {option}={getattr(module, option)!r} is not "
-                    "there in both libraries."
-                )
-        make: Callable[..., Any] = getattr(self.library, kind)
-        join = f"{path}.".lstrip(".")
-        if kind == "Sequential":
-            # All places by name: named_children leaves out a layer that it had before.
-            layers = [(n, self.build(getattr(module, n), join + n)) for n in module._modules]
-            return make(OrderedDict(layers))
-        if kind == "TransformerEncoderLayer":
-            return make(**self._encoder_layer(module, name))
-        if kind == "TransformerEncoder":
-            layer = self.build(module.layers[0], f"{join}layers.0")
-            norm = None if module.norm is None else self.build(module.norm, f"{join}norm")
-            # Nested tensors are an optimization of PyTorch's, which it warns of.
-            return make(layer, module.num_layers, norm, enable_nested_tensor=False)
-        given = {a: getattr(module, a) for a in arguments if hasattr(module, a)}
-        if "bias" in arguments:
-            bias = module.in_proj_bias if kind == "MultiheadAttention" else module.bias
-            given["bias"] = bias if isinstance(bias, bool) else bias is not None
-        return make(**given)
+        made = getattr(self.library, kind, None)
+        if made is None:
+            raise ValueError(f"{where} cannot be converted: {self.library.__name__} has no {kind}.")
+        if kind in _CONTAINERS:
+            result = made()
+            for name in source._modules:
+                child = getattr(source, name)
+                result.add_module(name, self.module(child, f"{path}.{name}" if path else name))
+            result.training = source.training
+            return result
+        try:
+            options = dict(self._options(source, made, path))
+            result = made(**options)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where} cannot be converted: {str(error).rstrip('.')}.") from None
+        for name, module in result.named_modules():
+            self._fill(module, source.get_submodule(name))
+        return result
 
-    def _encoder_layer(self, module: Any, name: str) -> dict[str, Any]:
-        activation = getattr(module.activation, "__name__", type(module.activation).__name__)
-        if activation not in ("relu", "gelu"):
-            raise ValueError(
-                f"{name} cannot be converted: its activation {activation} is not relu or gelu."
-            )
-        return {
-            "d_model": module.self_attn.embed_dim, "nhead": module.self_attn.num_heads,
-            "dim_feedforward": module.linear1.out_features, "dropout": module.dropout.p,
-            "activation": activation, "layer_norm_eps": module.norm1.eps,
-            "batch_first": module.self_attn.batch_first, "norm_first": module.norm_first,
-            "bias": module.linear1.bias is not None,
-        }  # fmt: skip
+    def _options(self, source: Any, made: Any, path: str) -> Iterator[tuple[str, Any]]:
+        """What to make the new layer with. Raises ValueError for what it does not take."""
+        kept = _KEPT.get(type(source).__name__, {})
+        theirs, known = _signature(type(source)), _signature(made)
+        # Recurrent layers of torch take anything, and tell nothing.
+        for name, usual in {"proj_size": 0, **theirs}.items():
+            if name not in (known or theirs) and not name.startswith("_"):
+                value = kept[name](source) if name in kept else getattr(source, name, usual)
+                if value != usual and usual is not inspect.Parameter.empty:
+                    raise ValueError(f"there is no option {name}={value}")
+        for name in known or theirs:
+            if name in kept:
+                value = kept[name](source)
+            elif name == "bias":
+                value = source.bias is not None and source.bias is not False
+            elif hasattr(source, name):
+                value = getattr(source, name)
+            else:
+                continue
+            is_module = hasattr(value, "named_modules")
+            yield name, self.module(value, f"{path}.{name}") if is_module else value
+
+    def _fill(self, module: Any, source: Any) -> None:
+        module.training = source.training
+        for name in (*source._parameters, *source._buffers):
+            old = getattr(source, name)
+            if old is not None:
+                if id(old) not in self._done:
+                    self._done[id(old)] = self.tensor(old)
+                setattr(module, name, self._done[id(old)])
+
+
+def _signature(layer: type) -> dict[str, Any]:
+    """The options of a layer with their defaults."""
+    return {
+        p.name: p.default
+        for p in inspect.signature(layer).parameters.values()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in _PLACES
+    }
+
+
+_PLACES = ("device", "dtype")  # of a new layer's numbers
