@@ -1412,7 +1412,8 @@ class Tensor(_Base):
         """x[key] = value in place; value: a number, or a tensor or an array that broadcasts."""
         parts, arrays = self._key(key)
         value = value if isinstance(value, Tensor) else Tensor(np.asarray(value))
-        tracked = self.requires_grad or value.requires_grad or self._family is not None
+        relatives = self._family.others(self) if self._family and local.recording else []
+        tracked = any(t.requires_grad for t in (self, value, *relatives))
         try:
             if tracked and local.recording:
                 if value.dtype != self.dtype:

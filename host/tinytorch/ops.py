@@ -65,6 +65,21 @@ def _only(g: Array, mask: Array, result: Array | None = None) -> Array:
     return np.bitwise_and(bits, g.view(np.int32), out=bits).view(np.float32)
 
 
+def _choose(condition: Array, a: Array, b: Array) -> Array:
+    """numpy.where, by the bits of large float32 for the same reason."""
+    shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
+    if shapes.size(shape) < _SMALL or not a.dtype == b.dtype == np.float32:
+        return np.where(condition, a, b)
+    result, rest = memory.empty(shape), memory.empty(shape, np.int32)
+    bits = result.view(np.int32)
+    np.copyto(bits, np.negative(condition.view(np.int8)))
+    np.invert(bits, out=rest)
+    bits &= a.view(np.int32)
+    rest &= b.view(np.int32)
+    bits |= rest
+    return result
+
+
 def _same(g: Array) -> Array:
     return g
 
@@ -294,7 +309,7 @@ def dropout(a: Array, *, p: float) -> Result:
 
 def where(condition: Array, a: Array, b: Array) -> Result:
     """a where the condition (bools) holds, else b."""
-    return np.where(condition, a, b), (
+    return _choose(condition, a, b), (
         None,
         lambda g: _only(g, condition),
         lambda g: _only(g, ~condition),
