@@ -1,5 +1,9 @@
 """Nets of PyTorch and ours give the same outputs before and after a conversion."""
 
+import subprocess
+import sys
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 
@@ -68,8 +72,10 @@ LAYERS = {  # layer, from torch.nn or our nn; shape of its inputs
     ),
     "Sequential": (
         lambda m: m.Sequential(
-            m.Conv1d(2, 4, 3), m.Sequential(m.BatchNorm1d(4), m.ReLU()), m.Flatten(),
-            m.Linear(24, 3),
+            OrderedDict(
+                body=m.Sequential(m.Conv1d(2, 4, 3), m.BatchNorm1d(4), m.ReLU()),
+                flat=m.Flatten(), head=m.Linear(24, 3),
+            )
         ),
         (N, 2, 8),
     ),
@@ -170,8 +176,26 @@ def test_containers_keep_their_names():
     assert list(ours.state_dict()) == ["b.weight", "b.bias"] and len(ours["a"]) == 1
 
 
+def test_it_learns_on_as_it_would_have_there():
+    original = theirs.Sequential(theirs.Linear(6, 8), theirs.ReLU(), theirs.Linear(8, 3))
+    ours = from_torch(original)
+    x = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+    for net, library in ((ours, tinytorch), (original, torch)):
+        optimizer = library.optim.Adam(net.parameters(), lr=0.01)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (net(library.tensor(x)) ** 2).mean().backward()
+            optimizer.step()
+    for a, b in zip(ours.parameters(), original.parameters(), strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), atol=1e-5)
+
+
 class Own(theirs.Module):
     pass
+
+
+class Linear(theirs.Linear):
+    """A user's own, whatever its name is."""
 
 
 def test_what_cannot_be_converted_is_named():
@@ -185,6 +209,7 @@ def test_what_cannot_be_converted_is_named():
         "Bilinear at '1.0' cannot be conv.*no B",
     )
     bad(wrap(Own()), "Own at '0' is not of torch.nn: convert its layers")
+    bad(wrap(Linear(2, 2)), "Linear at '0' is not of torch.nn")
     bad(theirs.Conv1d(1, 1, 3, padding_mode="reflect"), "Conv1d cannot .* padding_mode=reflect")
     bad(wrap(theirs.MaxPool1d(2, dilation=2)), "MaxPool1d at '0' .* no option dilation=2")
     bad(theirs.AvgPool2d(2, ceil_mode=True), "no option ceil_mode=True")
@@ -200,9 +225,6 @@ def test_what_cannot_be_converted_is_named():
 
 
 def test_torch_is_imported_only_on_the_way_back(monkeypatch):
-    import subprocess
-    import sys
-
     code = "import sys, tinytorch; tinytorch.convert.from_torch; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
