@@ -425,6 +425,7 @@ class Step:
         if result is None:
             raise RuntimeError("backward: call forward first, once for each backward.")
         if isinstance(result, Follower):
-            result.backward(scale)
+            with np.errstate(all="ignore"):  # as on the tape
+                result.backward(scale)
         else:
             result.backward(Tensor(np.full_like(result.data, scale)))
