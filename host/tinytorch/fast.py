@@ -85,12 +85,17 @@ def elementwise(on_numpy: Function) -> Function:
 
     @wraps(on_numpy)
     def fastest(*arrays: Any) -> Any:
-        strides = arrays[-1].strides
+        last = arrays[-1]
+        strides, plain = last.strides, last.flags.c_contiguous
         if (
             _wanted
-            and arrays[-1].size >= SMALL
-            and all(a.dtype is _FLOAT32 and a.strides == strides for a in arrays)
-        ):
+            and last.size >= SMALL
+            and all([
+                # A dimension of size one may have any stride.
+                a.dtype is _FLOAT32 and (a.strides == strides or (plain and a.flags.c_contiguous))
+                for a in arrays
+            ])
+        ):  # fmt: skip
             jit = kernels()
             if jit is not None:
                 return getattr(jit, name)(*[a.ravel("K") for a in arrays])

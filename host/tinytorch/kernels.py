@@ -48,9 +48,16 @@ def _tiled(row: Array, times: int) -> Array:
     return row if times == 1 else np.tile(row, times)
 
 
+@lru_cache
+def _ones(n: int, dtype: np.dtype) -> Array:
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
 def _sums(rows: Array) -> Array:
     """The sum of each column."""
-    return np.ones(len(rows), rows.dtype) @ rows
+    return _ones(len(rows), rows.dtype).dot(rows)
 
 
 @fast.kernel

@@ -53,7 +53,7 @@ def _only(g: Array, mask: Array, result: Array | None = None) -> Array:
     A product would make NaN of an infinity that is to vanish, and numpy.where stumbles over each
     change of a random mask: so the bits of a large float32 are cut.
     """
-    if g.size < _SMALL or g.dtype != np.float32 or g.shape != mask.shape:
+    if g.size < 1 << 10 or g.dtype != np.float32 or g.shape != mask.shape:
         chosen = np.where(mask, g, g.dtype.type(0))
         if result is None:
             return chosen
