@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as to_bytes
 
 from tinytorch.autograd import Tensor
@@ -53,6 +53,7 @@ def save(content: Any, path: "str | Path", metadata: "Mapping[str, Any] | None" 
 def load(path: "str | Path") -> Any:
     """What `save` wrote, or the tensors by name if it was another program.
 
+    float16 and bfloat16, which there are not here, become float32.
     Raises ValueError for a file that is broken.
     """
     tensors, notes = _read(path)
@@ -71,15 +72,32 @@ def _read(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "np") as file:
             entry = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            arrays = {n: file.get_tensor(n) for n, kind in types.items() if kind != "BF16"}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a safetensors file, or it is damaged ({error}).") from None
-    except (TypeError, AttributeError) as error:  # bfloat16 and its like
+    except (TypeError, AttributeError) as error:  # float8 and its like
         raise ValueError(f"{path} holds numbers of a type that numpy lacks ({error}).") from None
+    if "BF16" in types.values():
+        arrays |= _bfloat16(Path(path).read_bytes())
     notes = {name: entry[name] for name in ("metadata", "content") if name in entry}
     if entry and entry.get("crc32") != _checksum(arrays, notes):
         raise ValueError(f"{path} is damaged: what it holds is not what was written.")
-    return {name: Tensor(a) for name, a in arrays.items()}, notes
+    half = np.dtype(np.float16)
+    return {
+        n: Tensor(a.astype(np.float32) if a.dtype == half else a) for n, a in arrays.items()
+    }, notes
+
+
+def _bfloat16(content: bytes) -> dict[str, Array]:
+    """A file's tensors of that type, which is the upper half of float32."""
+    return {
+        name: (np.frombuffer(t["data"], "<u2").astype(np.uint32) << 16)
+        .view(np.float32)
+        .reshape(t["shape"])
+        for name, t in deserialize(content)
+        if t["dtype"] == "BF16"
+    }
 
 
 def _checksum(arrays: Mapping[str, Array], notes: Mapping[str, Any]) -> str:
