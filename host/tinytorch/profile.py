@@ -7,6 +7,7 @@ none, as usual. With the batch of the given input:
     linear      rows * in_features * out_features
     conv        outputs * in_channels / groups * kernel positions (those on padding, too)
     matmul      outputs * length of the sums
+    einsum      the product of all letters' sizes, for each array after the first
     attention   queries * keys * (width of a key + width of a value), of every head; masked ones too
     RNN and so  times * batch * gates * hidden_size * (input_size + hidden_size)
 
@@ -14,9 +15,11 @@ An activation is the result of an operation that has memory of its own (views ha
 holds it until backward, beside what a gradient keeps for itself.
 """
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import autograd, kernels, ops, random
+from tinytorch import autograd, kernels, ops, random, serialize
 from tinytorch.autograd import Tensor
 from tinytorch.nn import attention, recurrent
 from tinytorch_core.nn import Module
@@ -36,6 +39,16 @@ MACS: dict[ops.Operation, Callable[..., int]] = {
     kernels.linear: lambda y, x, weight, *_: x.size * len(weight),
     kernels.conv: lambda y, x, weight, *_, **__: y.size * (weight.size // max(1, len(weight))),
     ops.matmul: lambda y, a, b: y.size * a.shape[-1],
+    ops.einsum: lambda y, *arrays, inputs, output: (
+        (len(arrays) - 1)
+        * prod(
+            {
+                c: n
+                for s, a in zip(inputs, arrays, strict=True)
+                for c, n in zip(s, a.shape, strict=True)
+            }.values()
+        )
+    ),
     kernels.attention: lambda y, q, k, v, *_, **__: (
         y.size // max(1, v.shape[-1]) * k.shape[-2] * (k.shape[-1] + v.shape[-1])
     ),
@@ -49,16 +62,16 @@ MACS: dict[ops.Operation, Callable[..., int]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, or all of them. Times are medians, in milliseconds; memory is in bytes."""
+    """A layer, or all of them. Times are medians."""
 
     name: str
     kind: str
     output: tuple[int, ...] | None = None  # shape of the last result; None if there is none
     parameters: int = 0
     macs: int = 0
-    activations: int = 0
-    forward: float = 0.0
-    backward: float = 0.0
+    activation_bytes: int = 0
+    forward_ms: float = 0.0
+    backward_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Profile:
 
     @property
     def total(self) -> Row:
-        names = ("parameters", "macs", "activations", "forward", "backward")
+        names = ("parameters", "macs", "activation_bytes", "forward_ms", "backward_ms")
         return Row("total", "", None, *[sum(getattr(r, n) for r in self.rows) for n in names])
 
     def __str__(self) -> str:
@@ -88,20 +101,20 @@ class Profile:
             for line in lines
         )
 
-    def save_picture(self, path: "str | Path", title: str = "") -> None:
-        """Draw the rows as horizontal bars into an image file, such as net.png."""
+    def picture(self, title: str = "") -> bytes:
+        """A PNG of the rows as horizontal bars."""
         from matplotlib.figure import Figure
 
         names = [f"{r.name} {r.kind}".strip() for r in self.rows]
         panels: list[tuple[str, list[tuple[str, list[float]]]]] = [
             ("parameters", [("", [r.parameters for r in self.rows])]),
             ("MACs", [("", [r.macs for r in self.rows])]),
-            ("activations, KB", [("", [r.activations / 1024 for r in self.rows])]),
+            ("activations, KB", [("", [r.activation_bytes / 1024 for r in self.rows])]),
             (
                 "time, ms",
                 [
-                    ("forward", [r.forward for r in self.rows]),
-                    ("backward", [r.backward for r in self.rows]),
+                    ("forward", [r.forward_ms for r in self.rows]),
+                    ("backward", [r.backward_ms for r in self.rows]),
                 ],
             ),
         ]
@@ -130,7 +143,12 @@ class Profile:
         all_axes[-1].legend(
             frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0
         )
-        figure.savefig(path, dpi=110)
+        png = io.BytesIO()
+        figure.savefig(png, dpi=110)
+        return png.getvalue()
+
+    def save_picture(self, path: "str | Path", title: str = "") -> None:
+        serialize.write(path, self.picture(title))
 
 
 _INK, _ACCENT, _WARM = "#1f2933", "#2667a8", "#d1603d"
@@ -140,7 +158,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     output = "-" if row.output is None else "x".join(map(str, row.output)) or "1"
     return (
         row.name, row.kind, output, f"{row.parameters:,}", f"{row.macs:,}",
-        f"{row.activations / 1024:,.1f}", f"{row.forward:.3f}", f"{row.backward:.3f}",
+        f"{row.activation_bytes / 1024:,.1f}", f"{row.forward_ms:.3f}", f"{row.backward_ms:.3f}",
     )  # fmt: skip
 
 
@@ -299,7 +317,7 @@ class _Watch:
                 )  # fmt: skip
             else:
                 between.forward += spent.forward
-        yield Row("between", "", forward=between.forward, backward=between.backward)
+        yield Row("between", "", forward_ms=between.forward, backward_ms=between.backward)
 
 
 def _tensors(outputs: Any) -> Iterator[Tensor]:

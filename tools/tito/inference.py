@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -60,8 +61,16 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--split", default="test", metavar="NAME")
     add_kit(p)
     p.set_defaults(run=evaluate)
-    p = add("profile", "Work, memory and, on a kit, time of each operation of a model.")
-    p.add_argument("model", type=Path, metavar="MODEL")
+    p = add("profile", "Work, memory and time of each operation of a model, or layer of a network.")
+    p.add_argument(
+        "model", type=Path, metavar="MODEL", help="a model file, or what `tito train` wrote"
+    )
+    p.add_argument(
+        "--batch", type=at_least(1), metavar="N", help="samples for a float network (32)"
+    )
+    p.add_argument(
+        "--picture", type=output_file, metavar="FILE.png", help="of a float network's layers"
+    )
     add_kit(p)
     p.set_defaults(run=profile)
 
@@ -292,6 +301,10 @@ def macs(op: records.Op) -> int:
 
 
 def profile(args: argparse.Namespace) -> dict:
+    if args.model.suffix == ".safetensors":
+        return profile_float(args)
+    if args.batch or args.picture:
+        raise Usage("--batch and --picture are for a float network, FILE.safetensors.")
     model = load_model(args.model)
     times: list[int | None] = [None] * len(model.operations)
     measured: dict[str, Any] = {}
@@ -327,4 +340,35 @@ def profile(args: argparse.Namespace) -> dict:
         "latency_us": whole,
         "ram_predicted": measured.get("predicted"),
         "ram_measured": measured.get("peak"),
+    }
+
+
+def profile_float(args: argparse.Namespace) -> dict:
+    """Each layer of a network in float, as it trains on this laptop."""
+    from tinytorch import gesture, nn, randn, recipes, serialize
+    from tinytorch.profile import profile
+
+    if args.kit:
+        raise Usage("A kit runs int8 models: make one with `tito quantize`, or leave --kit out.")
+    if not args.model.is_file():
+        raise Usage(f"There is no file {args.model}: make one with `tito train`.")
+    net: nn.Module
+    shape: tuple[int, ...]
+    if serialize.load_with_metadata(args.model)[1].get("kind") == "gesture":
+        trained, _ = gesture.load_gesture(args.model)
+        net, shape = trained.net, (trained.features["channels"], trained.features["window"])
+    else:
+        net, about = recipes.load_net(args.model)
+        shape = tuple(about["shape"])
+    batch = args.batch or 32
+    result = profile(net.train(), randn(batch, *shape))
+    title = f"{args.model.name} in training, {batch} samples of {'x'.join(map(str, shape))}"
+    print(f"\n{title}\n{result}")
+    if args.picture:
+        write(args.picture, result.picture(title))
+    names = ("parameters", "macs", "activation_bytes", "forward_ms", "backward_ms")
+    return {
+        "batch": batch,
+        **{name: getattr(result.total, name) for name in names},
+        "layers": [asdict(row) for row in result.rows],
     }
