@@ -16,14 +16,19 @@ _MODULES = (
 )  # fmt: skip
 _NAMES = {
     "autograd": (
-        "Tensor", "tensor", "as_tensor", "from_numpy", "is_tensor", "is_floating_point",
+        "Tensor", "is_tensor", "is_floating_point", "where",
+        "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
+    ),
+    "combining": (
+        "cat", "concat", "concatenate", "stack", "einsum", "broadcast_tensors", "meshgrid",
+        "allclose", "equal",
+    ),
+    "creation": (
+        "tensor", "as_tensor", "from_numpy",
         "zeros", "ones", "full", "empty", "arange", "linspace", "eye",
         "zeros_like", "ones_like", "full_like", "empty_like",
         "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like",
         "normal", "bernoulli", "multinomial",
-        "where", "cat", "concat", "concatenate", "stack", "einsum", "broadcast_tensors", "meshgrid",
-        "allclose", "equal",
-        "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
     ),
     "dtypes": (
         "float32", "float", "float64", "double", "int64", "long", "int32", "int", "int8", "uint8",

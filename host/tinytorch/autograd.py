@@ -3,17 +3,15 @@
 A result remembers its inputs and its gradient functions (tinytorch.ops); `backward` walks from the
 newest tensor to the oldest. The order of creation is a topological order, so nothing recurses.
 
-The same order guards the tape against changes in place. A change of an array has a number among
-those of the tensors: a gradient function that holds an array which was changed after the function
-was made is refused. A tensor that is changed on the tape becomes the newest one, and keeps what it
-was (`_before`) for those who used it earlier; so do the tensors that share its memory.
+The same order guards the tape against changes in place (tinytorch.changes): a gradient function
+that holds an array which was changed after the function was made is refused. A tensor that is
+changed on the tape becomes the newest one, and keeps what it was (`_before`) for those who used it
+earlier; so do the tensors that share its memory.
 """
 
 import itertools
 import math
-import string
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from typing import Any, NamedTuple, Union
@@ -21,7 +19,8 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch import activations, kernels, ops
+from tinytorch import activations, changes, kernels, ops
+from tinytorch.changes import Family, changed, changed_since, numbers, owner_of, shared
 from tinytorch.dtypes import float32, float64, int64
 from tinytorch.ops import Array
 from tinytorch.random import generator
@@ -30,8 +29,6 @@ from tinytorch_core import shapes
 Operand = Union["Tensor", float, Array]
 Dims = int | Sequence[int] | None
 Size = int | Sequence[int]  # one number for all spatial dimensions, or one for each
-
-_numbers = itertools.count()
 
 
 class _Local(threading.local):
@@ -132,7 +129,7 @@ def _result(
         result.requires_grad = False
         result._operation = result._settings = result._gradients = None
         result._inputs = ()
-    result._number = next(_numbers)
+    result._number = next(numbers)
     return result
 
 
@@ -140,55 +137,6 @@ _new = object.__new__
 
 
 # Changes in place.
-
-_Range = tuple[int, int]  # of addresses
-_changes: dict[int, tuple[dict[_Range, int], Any]] = {}  # by the id of the array that owns memory
-_last_change = -1
-_MANY = 64
-
-
-def changed(array: Array) -> None:
-    """Tell the tape that the numbers of an array were changed in place.
-
-    For all who write `tensor.data` themselves, as optimizers do. A gradient that was to be worked
-    out from the old numbers raises a RuntimeError then, where it would be wrong in silence.
-    """
-    global _last_change
-    owner = _owner(array)
-    key = id(owner)
-    if key not in _changes:
-        _changes[key] = {}, weakref.ref(owner, lambda _: _changes.pop(key, None))
-    ranges = _changes[key][0]
-    _last_change = next(_numbers)
-    if len(ranges) > _MANY:
-        ranges.clear()
-        array = owner
-    ranges[_range(array)] = _last_change
-
-
-def _owner(array: Array) -> Array:
-    """The array whose memory this one is a view of."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _range(array: Array) -> _Range:
-    start = end = array.__array_interface__["data"][0]
-    for n, step in zip(array.shape, array.strides, strict=True):
-        if step < 0:
-            start += step * (n - 1)
-        else:
-            end += step * (n - 1)
-    return start, end + array.itemsize
-
-
-def _changed_since(array: Array, number: int) -> bool:
-    known = _changes.get(id(_owner(array)))
-    if known is None:
-        return False
-    start, end = _range(array)
-    return any(n > number and s < end and start < e for (s, e), n in known[0].items())
 
 
 def _held(thing: Any, seen: set[int]) -> Iterator[Array]:
@@ -222,7 +170,7 @@ def _check_unchanged(t: "Tensor", sources: "list[Tensor | None]") -> None:
 
 def _refuse_changed(t: "Tensor", arrays: Iterable[Array]) -> None:
     for array in arrays:
-        if _changed_since(array, t._number):
+        if changed_since(array, t._number):
             raise RuntimeError(
                 f"backward: the gradient of {_name(t)} needs a tensor of shape {array.shape} that "
                 "was changed in place since: change a clone() of it."
@@ -238,45 +186,6 @@ def _freed(t: "Tensor") -> RuntimeError:
 
 def _name(t: "Tensor") -> str:
     return t._operation.__name__ if t._operation else "a leaf"
-
-
-class _Family:
-    """Tensors that may share memory: one, its views and theirs."""
-
-    def __init__(self, first: "Tensor") -> None:
-        self.members = [weakref.ref(first)]
-        self.limit = 16
-
-    def add(self, t: "Tensor") -> None:
-        t._family = self
-        self.members.append(weakref.ref(t))
-        if len(self.members) > self.limit:  # a parameter has views in every step
-            self.members = [m for m in self.members if m() is not None]
-            self.limit = 16 + 2 * len(self.members)
-
-    def others(self, t: "Tensor") -> "list[Tensor]":
-        """Those that share memory with t."""
-        found = [m() for m in self.members]
-        return [
-            o for o in found
-            if o is not None and o is not t and np.may_share_memory(o.data, t.data)
-        ]  # fmt: skip
-
-
-def _shared(a: Array, b: Array) -> tuple[Array, Array]:
-    """The places in flat a and in flat b of the elements that they share; b has each only once."""
-    of_a, of_b = (_addresses(x) for x in (a, b))
-    order = np.argsort(of_b)
-    at = np.searchsorted(of_b, of_a, sorter=order).clip(max=max(len(order) - 1, 0))
-    here = np.flatnonzero(of_b[order[at]] == of_a) if len(order) else order
-    return here, order[at[here]]
-
-
-def _addresses(a: Array) -> Array:
-    places = np.array(a.__array_interface__["data"][0])
-    for n, step in zip(a.shape, a.strides, strict=True):
-        places = places[..., None] + np.arange(n) * step
-    return places.reshape(-1)
 
 
 # Gradients.
@@ -353,7 +262,7 @@ class _Backward:
         self.retain_graph = retain_graph
         self.create_graph = create_graph
         self.found: dict[int, Any] = {}  # gradients of the inputs, by number
-        self._given = {id(_owner(g)) for _, g in roots if isinstance(g, np.ndarray)}
+        self._given = {id(owner_of(g)) for _, g in roots if isinstance(g, np.ndarray)}
         self._collect([t for t, _ in roots])
         with _Mode(create_graph), np.errstate(all="ignore"):
             self._walk(roots)
@@ -380,7 +289,7 @@ class _Backward:
                 continue  # nothing is wanted of what is below
             if t._gradients is None:
                 raise _freed(t)
-            if _last_change > number and any(s is not None for s in through):
+            if changes.last_change > number and any(s is not None for s in through):
                 _check_unchanged(t, through)
                 if self.create_graph:  # formulas look at the tensors themselves
                     _refuse_changed(t, [t.data, *[s.data for s in sources if s is not None]])
@@ -439,7 +348,7 @@ class _Backward:
                     )
                 g = new if self.create_graph else new.data
         if not self.create_graph:
-            self._given.add(id(_owner(g)))  # the hook may have kept it
+            self._given.add(id(owner_of(g)))  # the hook may have kept it
         return g
 
     def _accumulate(self, t: "Tensor", g: Any) -> None:
@@ -454,7 +363,7 @@ class _Backward:
 def _own(g: Any, given: set[int]) -> Array:
     """A gradient that nobody else holds, as an array. given: the owners of those given before."""
     g = np.asarray(g)
-    owner = _owner(g)
+    owner = owner_of(g)
     if g.flags.writeable and owner.size == g.size and id(owner) not in given:
         given.add(id(owner))
         return g
@@ -546,7 +455,7 @@ def _common_type(*tensors: "Tensor") -> np.dtype:
     return np.result_type(*types)
 
 
-def _promoted(*tensors: "Tensor") -> "tuple[Tensor, ...]":
+def promoted(*tensors: "Tensor") -> "tuple[Tensor, ...]":
     dtype = _common_type(*tensors)
     return tuple([t.to(dtype) for t in tensors])
 
@@ -565,7 +474,7 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
         b, a = pair
     x, y = a.data, b.data
     if x.dtype is not y.dtype and x.dtype != y.dtype:
-        a, b = _promoted(a, b)
+        a, b = promoted(a, b)
         x, y = a.data, b.data
     try:
         if local.listener is not None:
@@ -576,6 +485,29 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
         raise
     tracked = a.requires_grad or b.requires_grad
     return _result(operation, (a, b), {}, data, gradients, tracked)
+
+
+def where(condition: "Tensor", a: Any = None, b: Any = None) -> Any:
+    """a where the condition (bools) holds, b elsewhere; without them the indices where it holds."""
+    if a is None and b is None:
+        return tuple(map(Tensor, condition.data.nonzero()))
+    if condition.data.dtype.kind != "b":
+        raise TypeError(f"where: a condition holds bools, not {condition.dtype}: compare first.")
+    if not isinstance(a, Tensor):
+        pair = _operand(b, a) if isinstance(b, Tensor) else (Tensor(b), Tensor(a))
+        if pair is None:
+            raise TypeError(f"where: {a!r} is not a number.")
+        b, a = pair
+    elif not isinstance(b, Tensor):
+        pair = _operand(a, b)
+        if pair is None:
+            raise TypeError(f"where: {b!r} is not a number.")
+        a, b = pair
+    if a.dtype != b.dtype:
+        a, b = promoted(a, b)
+    shape = shapes.broadcast("where", a.shape, b.shape)
+    shapes.broadcast("where", condition.shape, shape)
+    return apply(ops.where, condition, a, b)
 
 
 def _viewable(t: "Tensor", shape: Sequence[int]) -> bool:
@@ -614,7 +546,7 @@ class _Base:
     methods whose names are Python's types, which the rest of the class can so call by name."""
 
     __slots__ = ("__dict__", "__weakref__", "_family")
-    _family: _Family | None
+    _family: Family | None
     _before: Any = None  # what a tensor was before it was changed in place on the tape
     _hooks: Any = None
     _retains = False
@@ -673,7 +605,7 @@ class Tensor(_Base):
         self.grad: Tensor | None = None
         self.requires_grad = False
         self._family = None
-        self._number = next(_numbers)
+        self._number = next(numbers)
         self._operation: ops.Operation | None = None
         self._inputs: tuple[Tensor | None, ...] = ()
         self._settings: dict[str, Any] | None = None
@@ -821,18 +753,26 @@ class Tensor(_Base):
 
     def new_zeros(self, *shape: Size, dtype: DTypeLike | None = None) -> "Tensor":
         """Zeros of this tensor's type, unless another is given."""
-        return zeros(*shape, dtype=dtype or self.dtype)
+        from tinytorch import creation
+
+        return creation.zeros(*shape, dtype=dtype or self.dtype)
 
     def new_ones(self, *shape: Size, dtype: DTypeLike | None = None) -> "Tensor":
-        return ones(*shape, dtype=dtype or self.dtype)
+        from tinytorch import creation
+
+        return creation.ones(*shape, dtype=dtype or self.dtype)
 
     def new_full(
         self, shape: Sequence[int], fill_value: Any, dtype: DTypeLike | None = None
     ) -> "Tensor":
-        return full(shape, fill_value, dtype=dtype or self.dtype)
+        from tinytorch import creation
+
+        return creation.full(shape, fill_value, dtype=dtype or self.dtype)
 
     def new_tensor(self, data: Any, dtype: DTypeLike | None = None) -> "Tensor":
-        return tensor(data, dtype or self.dtype)
+        from tinytorch import creation
+
+        return creation.tensor(data, dtype or self.dtype)
 
     def detach(self) -> "Tensor":
         """The same numbers, shared, apart from the tape."""
@@ -968,7 +908,7 @@ class Tensor(_Base):
             self._become(result.to(self.dtype), before)
         for relative in relatives:
             if relative.requires_grad or self.requires_grad:
-                here, there = _shared(relative.data, self.data)
+                here, there = shared(relative.data, self.data)
                 past = relative._past()
                 settings = {"here": here, "there": there}
                 if here.size:
@@ -1101,7 +1041,7 @@ class Tensor(_Base):
     def _viewed(self, operation: ops.Operation, *arrays: "Tensor", **settings: Any) -> "Tensor":
         result = apply(operation, self, *arrays, **settings)
         if self._family is None:
-            self._family = _Family(self)
+            self._family = Family(self)
         self._family.add(result)
         return result
 
@@ -2149,293 +2089,9 @@ def _correction(dim: Any, correction: float, unbiased: bool | None) -> tuple[Dim
     return dim, correction if unbiased is None else int(unbiased)
 
 
-# New tensors. shape: numbers or one tuple.
-
-
-def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """A copy of the numbers; Python floats become float32, arrays keep their type."""
-    try:
-        own = data if isinstance(data, Tensor) else Tensor(data)
-    except ValueError:
-        raise ValueError("tensor: the rows have different lengths.") from None
-    return Tensor(np.array(own.data, dtype), requires_grad)
-
-
-def as_tensor(data: Any, dtype: DTypeLike | None = None) -> Tensor:
-    """The same numbers, shared where the type allows it."""
-    own = data if isinstance(data, Tensor) else Tensor(data)
-    return own if dtype is None else own.to(dtype)
-
-
-def from_numpy(array: Array) -> Tensor:
-    """The same memory as a tensor."""
-    return Tensor(array)
-
-
-def full(
-    *shape: Any, fill_value: Any = None, dtype: DTypeLike | None = None, requires_grad: bool = False
-) -> Tensor:
-    """full(shape, value). The type is that of the value, or float32 for a float."""
-    if fill_value is None:
-        *shape, fill_value = shape  # type: ignore[assignment]
-    if dtype is None:
-        dtype = Tensor(fill_value).dtype
-    return Tensor(np.full(shapes.given(shape), fill_value, dtype), requires_grad)
-
-
-def zeros(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.zeros(shapes.given(shape), dtype or float32), requires_grad)
-
-
-def ones(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return Tensor(np.ones(shapes.given(shape), dtype or float32), requires_grad)
-
-
-def empty(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Any numbers."""
-    return Tensor(np.empty(shapes.given(shape), dtype or float32), requires_grad)
-
-
-def _drawn(numbers: Any, dtype: DTypeLike | None, requires_grad: bool) -> Tensor:
-    return Tensor(np.asarray(numbers).astype(dtype or float32), requires_grad)
-
-
-def rand(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """From the uniform distribution on [0, 1)."""
-    return _drawn(generator.uniform(size=shapes.given(shape)), dtype, requires_grad)
-
-
-def randn(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """From the normal distribution."""
-    return _drawn(generator.normal(size=shapes.given(shape)), dtype, requires_grad)
-
-
-def normal(mean: Any, std: Any, size: Sequence[int] | None = None) -> Tensor:
-    """From the normal distribution with this mean and deviation, numbers or tensors."""
-    if size is not None:
-        return randn(*size) * std + mean
-    shape = shapes.broadcast("normal", as_tensor(mean).shape, as_tensor(std).shape)
-    return randn(shape) * std + mean
-
-
-def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike = int64) -> Tensor:
-    """Integers from low to below high: randint(high, size) starts at 0."""
-    if size is None:
-        low, high, size = 0, low, high
-    return Tensor(generator.integers(low, high, tuple(size)).astype(dtype))
-
-
-def randperm(n: int) -> Tensor:
-    """The integers below n in random order."""
-    return Tensor(generator.permutation(n))
-
-
-def bernoulli(p: Tensor) -> Tensor:
-    """Ones with these probabilities, else zeros."""
-    return Tensor((generator.random(p.shape) < p.data).astype(p.dtype))
-
-
-def multinomial(weights: Tensor, num_samples: int, replacement: bool = False) -> Tensor:
-    """(..., n) -> (..., num_samples): indices of each row, as often as its weights say."""
-    rows = weights.data.reshape(-1, weights.shape[-1]).astype(np.float64)
-    if not (rows >= 0).all() or not (rows.sum(1) > 0).all():
-        raise ValueError("multinomial: weights are not negative, and not all zero.")
-    if not replacement and ((rows > 0).sum(1) < num_samples).any():
-        raise ValueError(
-            f"multinomial: {num_samples} draws of shape {weights.shape} need replacement."
-        )
-    drawn = [generator.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows]
-    return Tensor(np.array(drawn, np.int64).reshape(*weights.shape[:-1], num_samples))
-
-
-def arange(*limits: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """(start,) end(, step) as Python's range, of floats too."""
-    whole = all(isinstance(n, (int, np.integer)) for n in limits)
-    dtype = dtype or (int64 if whole else float32)
-    return Tensor(np.arange(*limits).astype(dtype), requires_grad)
-
-
-def linspace(
-    start: float, end: float, steps: int, dtype: DTypeLike = float32, requires_grad: bool = False
-) -> Tensor:
-    """`steps` numbers from start to end, both included."""
-    return Tensor(np.linspace(start, end, steps).astype(dtype), requires_grad)
-
-
-def eye(n: int, m: int | None = None, dtype: DTypeLike = float32) -> Tensor:
-    """Ones on the diagonal."""
-    return Tensor(np.eye(n, m, dtype=dtype))
-
-
-def zeros_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return zeros(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def ones_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return ones(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def empty_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return empty(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def full_like(
-    t: Tensor, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
-) -> Tensor:
-    return full(t.shape, fill_value, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def rand_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return rand(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def randn_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    return randn(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
-
-
-def randint_like(t: Tensor, low: int, high: int | None = None) -> Tensor:
-    low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, t.shape, t.dtype)
-
-
-# Of several tensors.
-
-
-def where(condition: Tensor, a: Any = None, b: Any = None) -> Any:
-    """a where the condition (bools) holds, b elsewhere; without them the indices where it holds."""
-    if a is None and b is None:
-        return tuple(map(Tensor, condition.data.nonzero()))
-    if condition.data.dtype.kind != "b":
-        raise TypeError(f"where: a condition holds bools, not {condition.dtype}: compare first.")
-    if not isinstance(a, Tensor):
-        pair = _operand(b, a) if isinstance(b, Tensor) else (Tensor(b), Tensor(a))
-        if pair is None:
-            raise TypeError(f"where: {a!r} is not a number.")
-        b, a = pair
-    elif not isinstance(b, Tensor):
-        pair = _operand(a, b)
-        if pair is None:
-            raise TypeError(f"where: {b!r} is not a number.")
-        a, b = pair
-    if a.dtype != b.dtype:
-        a, b = _promoted(a, b)
-    shape = shapes.broadcast("where", a.shape, b.shape)
-    shapes.broadcast("where", condition.shape, shape)
-    return apply(ops.where, condition, a, b)
-
-
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors one after the other along a dimension that exists."""
-    if not len(tensors):
-        raise ValueError("cat: there are no tensors.")
-    first = tensors[0].shape
-    dim = shapes.axis("cat", dim, len(first))
-    for t in tensors:
-        if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :] or t.ndim != len(
-            first
-        ):
-            raise ValueError(f"cat: shapes {first} and {t.shape} differ beside dimension {dim}.")
-    if any(t.dtype != tensors[0].dtype for t in tensors):
-        tensors = _promoted(*tensors)
-    return apply(ops.cat, *tensors, dim=dim)
-
-
-concat = concatenate = cat
-
-
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape along a new dimension."""
-    if not len(tensors):
-        raise ValueError("stack: there are no tensors.")
-    for t in tensors:
-        if t.shape != tensors[0].shape:
-            raise ValueError(f"stack: shapes {tensors[0].shape} and {t.shape} differ.")
-    return cat([t.unsqueeze(dim) for t in tensors], dim)
-
-
-def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    shape: tuple[int, ...] = ()
-    for t in tensors:
-        shape = shapes.broadcast("broadcast_tensors", shape, t.shape)
-    return tuple([t.expand(shape) for t in tensors])
-
-
-def einsum(equation: str, *tensors: Any) -> Tensor:
-    """Sums of products by Einstein's convention: "bij,bjk->bik"; ... stands for more dimensions.
-
-    Without an arrow the output has the letters that occur once, in the alphabet's order.
-    """
-    operands = list(tensors[0] if isinstance(tensors[0], (list, tuple)) else tensors)
-    left, arrow, output = equation.replace(" ", "").partition("->")
-    inputs = left.split(",")
-    if len(inputs) != len(operands):
-        raise ValueError(
-            f'einsum: "{equation}" names {len(inputs)} tensors, and {len(operands)} are given.'
-        )
-    if not arrow:
-        once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
-        output = ("..." if "..." in left else "") + "".join(once)
-    free = [c for c in string.ascii_letters if c not in equation]
-    more = max(
-        [
-            t.ndim - len(n.replace("...", ""))
-            for n, t in zip(inputs, operands, strict=True)
-            if "..." in n
-        ],
-        default=0,
-    )
-    dots = "".join(free[: max(more, 0)])
-    lengths: dict[str, int] = {}
-    for i, (letters, t) in enumerate(zip(inputs, operands, strict=True)):
-        own = t.ndim - len(letters.replace("...", ""))
-        inputs[i] = letters = letters.replace("...", dots[len(dots) - own :] if own > 0 else "")
-        if len(letters) != t.ndim or not set(letters) <= set(string.ascii_letters):
-            raise ValueError(f'einsum: "{equation}" does not fit shape {t.shape}.')
-        for c, n in zip(letters, t.shape, strict=True):
-            if lengths.setdefault(c, n) not in (n, 1) and n != 1:
-                raise ValueError(
-                    f'einsum: "{equation}" with shapes {[o.shape for o in operands]}: '
-                    f"{c} is both {lengths[c]} and {n}."
-                )
-            lengths[c] = max(lengths[c], n) if n != 1 else lengths[c]
-    output = output.replace("...", dots)
-    if len(set(output)) < len(output) or not set(output) <= set(lengths):
-        raise ValueError(
-            f'einsum: the output of "{equation}" has a letter twice, or one of no input.'
-        )
-    for i, (letters, t) in enumerate(zip(inputs, operands, strict=True)):
-        wanted = tuple([lengths[c] for c in letters])
-        operands[i] = t if t.shape == wanted else t.expand(wanted)
-    if any(t.dtype != operands[0].dtype for t in operands):
-        operands = list(_promoted(*operands))
-    return apply(ops.einsum, *operands, inputs=tuple(inputs), output=output)
-
-
-def allclose(
-    a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether abs(a - b) <= atol + rtol * abs(b) everywhere."""
-    return bool(np.allclose(a.data, b.data, rtol, atol, equal_nan))
-
-
-def equal(a: Tensor, b: Tensor) -> bool:
-    """Whether shapes and all numbers are equal."""
-    return bool(np.array_equal(a.data, b.data))
-
-
 def is_tensor(thing: Any) -> bool:
     return isinstance(thing, Tensor)
 
 
 def is_floating_point(t: Tensor) -> bool:
     return t.is_floating_point()
-
-
-def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Vectors as the coordinates of a grid: "ij" (the first along dimension 0) or "xy"."""
-    if indexing == "xy" and len(tensors) > 1:
-        a, b, *rest = meshgrid(tensors[1], tensors[0], *tensors[2:])
-        return (b, a, *rest)
-    n = len(tensors)
-    parts = [t.reshape([1] * i + [-1] + [1] * (n - 1 - i)) for i, t in enumerate(tensors)]
-    return broadcast_tensors(*parts)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinytorch import activations, autograd, kernels, ops
+from tinytorch import activations, combining, creation, kernels, ops
 from tinytorch.autograd import Tensor, apply, where
 from tinytorch.nn.attention import self_attention
 from tinytorch.nn.recurrent import gru, lstm, rnn
@@ -43,7 +43,7 @@ def _prod(a: Tensor, *, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     rest = [d for d in range(a.ndim) if d not in dims]
     count = shapes.size([a.shape[d] for d in dims])
     rows = a.permute(*rest, *dims).reshape(*[a.shape[d] for d in rest], count)
-    y = autograd.ones(rows.shape[:-1], dtype=a.dtype)
+    y = creation.ones(rows.shape[:-1], dtype=a.dtype)
     for factor in rows.unbind(-1):
         y = y * factor
     return y.reshape(shapes.reduced(a.shape, dims, keepdim))
@@ -53,8 +53,8 @@ def _cumprod(a: Tensor, *, dim: int) -> Tensor:
     """Of each place the product of a row in which what comes later is one: of zeros too."""
     rows = a.movedim(dim, -1).unsqueeze(-2)
     n = a.shape[dim]
-    later = autograd.ones(n, n, dtype=bool).triu(1)
-    return where(later, autograd.ones_like(rows), rows).prod(-1).movedim(-1, dim)
+    later = creation.ones(n, n, dtype=bool).triu(1)
+    return where(later, creation.ones_like(rows), rows).prod(-1).movedim(-1, dim)
 
 
 def _nll_loss(
@@ -137,14 +137,14 @@ def _attention(
     """A query that may attend to nothing has scores and weights of zero, not of NaN."""
     scores = q @ k.mT * scale
     if causal:
-        later = autograd.ones(scores.shape[-2:], dtype=bool).triu(1)
+        later = creation.ones(scores.shape[-2:], dtype=bool).triu(1)
         scores = scores.masked_fill(later, -math.inf)
     if mask is None:
         return scores.softmax(-1) @ v
     if mask.is_floating_point():
         scores = scores + mask
     else:
-        scores = where(mask, scores, autograd.full_like(scores, -math.inf))
+        scores = where(mask, scores, creation.full_like(scores, -math.inf))
     lost = (scores == -math.inf).all(-1, True)
     return scores.masked_fill(lost, 0.0).softmax(-1).masked_fill(lost, 0.0) @ v
 
@@ -173,7 +173,7 @@ def _rnn(
         sums = now + h.linear(weight, bias)
         h = sums.tanh() if nonlinearity == "tanh" else sums.relu()
         states.append(h)
-    return autograd.stack(states[::-1] if reverse else states)
+    return combining.stack(states[::-1] if reverse else states)
 
 
 def _gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
@@ -183,7 +183,7 @@ def _gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: 
         n = (of_n + (of_r + r).sigmoid() * n).tanh()
         h = n + (of_z + z).sigmoid() * (h - n)
         states.append(h)
-    return autograd.stack(states[::-1] if reverse else states)
+    return combining.stack(states[::-1] if reverse else states)
 
 
 def _lstm(
@@ -195,7 +195,7 @@ def _lstm(
         c = f.sigmoid() * c + i.sigmoid() * n.tanh()
         h = o.sigmoid() * c.tanh()
         states.append(h)
-    return autograd.stack([*(states[::-1] if reverse else states), c])
+    return combining.stack([*(states[::-1] if reverse else states), c])
 
 
 COMPOSITIONS: dict[Operation, Callable[..., Tensor]] = {

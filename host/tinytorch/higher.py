@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import activations, autograd, kernels, multilinear, ops
+from tinytorch import activations, autograd, combining, creation, kernels, multilinear, ops
 from tinytorch.autograd import Tensor, apply, where
 from tinytorch.compositions import COMPOSITIONS, below
 from tinytorch_core import shapes
@@ -227,21 +227,21 @@ def _through_einsum(g: Tensor, i: int, tensors: Any, inputs: Any, output: str) -
     equation = (
         ",".join([output, *[n for _, n in others]]) + "->" + "".join(c for c in once if c in seen)
     )
-    part = autograd.einsum(equation, g, *[t for t, _ in others])
+    part = combining.einsum(equation, g, *[t for t, _ in others])
     lengths = dict(zip(letters, shape, strict=True))
     part = part.reshape([lengths[c] if c in seen else 1 for c in once])
     part = part.expand([lengths[c] for c in once])
     if once == letters:
         return part
     places = [  # of the diagonal
-        autograd.arange(lengths[c]).reshape([-1 if d == c else 1 for d in once]) for c in letters
+        creation.arange(lengths[c]).reshape([-1 if d == c else 1 for d in once]) for c in letters
     ]
     return apply(ops.index_add, part, *places, shape=shape, key=(ops.INDEX,) * len(shape))
 
 
 def _on_diagonal(g: Tensor, shape: Any, offset: int, dim1: int, dim2: int) -> Tensor:
     n = g.shape[-1]
-    rows, columns = autograd.arange(n) + max(-offset, 0), autograd.arange(n) + max(offset, 0)
+    rows, columns = creation.arange(n) + max(-offset, 0), creation.arange(n) + max(offset, 0)
     order = [d for d in range(len(shape)) if d not in (dim1, dim2)] + [dim1, dim2]
     total = apply(
         ops.index_add, g, rows, columns, shape=tuple([shape[d] for d in order]),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, apply, tensor
+from tinytorch.autograd import Tensor, apply
+from tinytorch.creation import tensor
 
 torch = oracle("torch", "oracle")
 

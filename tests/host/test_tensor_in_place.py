@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, changed, no_grad, tensor
+from tinytorch.autograd import Tensor, no_grad
+from tinytorch.changes import changed
+from tinytorch.creation import tensor
 
 torch = oracle("torch", "oracle")
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import Tensor, apply, cat, zeros
+from tinytorch.autograd import Tensor, apply
+from tinytorch.combining import cat
+from tinytorch.creation import zeros
 from tinytorch.memory import empty
 from tinytorch.nn.module import Module
 from tinytorch.ops import Array, Operation, Result

@@ -6,7 +6,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from tinytorch.autograd import Tensor, cat, changed
+from tinytorch.autograd import Tensor
+from tinytorch.changes import changed
+from tinytorch.combining import cat
 from tinytorch.ops import Array
 
 

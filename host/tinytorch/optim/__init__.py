@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch import fast, memory
-from tinytorch.autograd import Tensor, changed
+from tinytorch.autograd import Tensor
+from tinytorch.changes import changed
 from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
