@@ -292,7 +292,9 @@ class _Backward:
             if changes.last_change > number and any(s is not None for s in through):
                 _check_unchanged(t, through)
                 if self.create_graph:  # formulas look at the tensors themselves
-                    _refuse_changed(t, [t.data, *[s.data for s in sources if s is not None]])
+                    from tinytorch import higher
+
+                    _refuse_changed(t, higher.needed(t, sources))
 
     def _walk(self, roots: "list[tuple[Tensor, Any]]") -> None:
         pending: dict[int, Any] = {}
@@ -371,10 +373,14 @@ def _own(g: Any, given: set[int]) -> Array:
 
 
 def gradients_between(
-    roots: "list[tuple[Tensor, Array]]", inputs: "Sequence[Tensor]", oldest: int
-) -> tuple[Array | None, ...]:
-    """The gradients of inputs as arrays, by a walk through nothing older than `oldest`."""
-    found = _Backward(roots, inputs, False, False, oldest).found
+    roots: "list[tuple[Tensor, Any]]", inputs: "Sequence[Tensor]", oldest: int,
+    create_graph: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The gradients of inputs, by a walk through nothing older than `oldest`.
+
+    As arrays; as tensors from gradients that are tensors, if create_graph.
+    """
+    found = _Backward(roots, inputs, create_graph, create_graph, oldest).found
     return tuple([found.get(t._number) for t in inputs])
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from tinytorch import activations, autograd, combining, creation, kernels, multilinear, ops
 from tinytorch.autograd import Tensor, apply, where
 from tinytorch.compositions import COMPOSITIONS, below
+from tinytorch.ops import Array
+from tinytorch.utils.checkpoint import checkpointed
 from tinytorch_core import shapes
 
 SLOPES: dict[ops.Operation, Callable[..., Any]] = {
@@ -154,7 +156,30 @@ FORMULAS: dict[ops.Operation, Callable[..., Any]] = {
         for linear in (kernels.avg_pool, kernels.adaptive_avg_pool)
     },
     multilinear.gradient: multilinear.gradients_of_gradient,
+    checkpointed: lambda g, y, *sources, flat, back: back(g, create_graph=True),
 }  # fmt: skip
+
+# Formulas that look at no numbers but those that the operation's own gradients hold, and formulas
+# that look at those of the result as well.
+_BLIND = frozenset((
+    ops.neg, ops.add, ops.sub, ops.where, ops.assign, ops.overwritten, ops.dropout,
+    ops.clone, ops.to, ops.reshape, ops.permute, ops.expand, ops.diagonal, ops.pad, ops.flip,
+    ops.roll, ops.tril, ops.triu, ops.cat,
+    ops.index, ops.index_add, ops.set_index, ops.gather, ops.scatter, ops.scatter_add,
+    ops.sum, ops.mean, ops.cumsum,
+))  # fmt: skip
+_OF_RESULT = frozenset((
+    *SLOPES, ops.pow, ops.std, ops.norm, ops.amax, ops.amin, ops.logsumexp, kernels.softmax,
+    kernels.log_softmax,
+))  # fmt: skip
+
+
+def needed(t: Tensor, inputs: "list[Tensor | None]") -> list[Array]:
+    """What the formula looks at: it must not have been changed in place since."""
+    if t._operation in _BLIND:
+        return []
+    tensors = [t, *inputs] if t._operation in _OF_RESULT else inputs
+    return [s.data for s in tensors if s is not None]
 
 
 def gradients(t: Tensor, inputs: "list[Tensor | None]", g: Tensor) -> Any:

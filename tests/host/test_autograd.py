@@ -577,5 +577,3 @@ def test_checkpoints_keep_nothing_and_watch_their_arguments():
     y = checkpoint(lambda t: t[: next(sizes)], x)
     with pytest.raises(RuntimeError, match=r"checkpoint: .*\(2,\).*\(1,\)"):
         y.sum().backward()
-    with pytest.raises(RuntimeError, match="create_graph.*checkpoint"):
-        tinytorch.autograd.grad(checkpoint(block, x)[1], x, create_graph=True)

@@ -1,7 +1,7 @@
 """Gradient checkpoints: a part of a network is computed again in the backward pass, so that its
 intermediate results need not be kept (Chen et al., 2016). PyTorch's `torch.utils.checkpoint`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,60 +9,67 @@ import numpy as np
 from tinytorch import autograd, random
 from tinytorch.autograd import Tensor
 from tinytorch.ops import Array, Result
-from tinytorch_core import shapes
 
 
 def checkpoint(
     function: Callable[..., Any], *args: Any, use_reentrant: bool = False,
     preserve_rng_state: bool = True, **kwargs: Any,
 ) -> Any:  # fmt: skip
-    """function(*args, **kwargs), a tensor or a tuple of tensors of one type, without its tape.
+    """function(*args, **kwargs), a tensor or several things, without its tape.
 
     backward calls the function once more, which has to compute the same again; preserve_rng_state
     gives it the same random numbers. use_reentrant is taken as in PyTorch and changes nothing.
-    Gradients of the gradients are not recorded.
+    Raises RuntimeError in backward if the shapes are not the same again.
     """
     autograd.to_the_tape()  # a captured step knows operations, not functions
     state = random.get_rng_state()
     start = Tensor(0)._number
     outputs = function(*args, **kwargs)
-    results = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    nodes, _ = autograd.graph([y for y in results if y.requires_grad], start)
-    sources = [t for number, t in sorted(nodes.items()) if number < start]
+    single = isinstance(outputs, Tensor)
+    results = [outputs] if single else list(outputs)
+    tracked = _tracked(results)
+    nodes, _ = autograd.graph(tracked, start)
+    sources = tuple([t for number, t in sorted(nodes.items()) if number < start])
     if not sources:
         return outputs
-    found = [y.shape for y in results]
+    found = [y.shape for y in tracked]
 
-    def flat(tensors: list[Tensor]) -> Array:
-        return np.concatenate([t.data.reshape(-1) for t in tensors])
-
-    def checkpointed(*_: Array) -> Result:
-        def gradients(g: Array) -> tuple[Array | None, ...]:
-            now = random.get_rng_state()
-            if preserve_rng_state:
-                random.set_rng_state(state)
-            oldest = Tensor(0)._number
-            with autograd.enable_grad():
-                again = function(*args, **kwargs)
+    def back(g: Any, create_graph: bool = False) -> tuple[Any, ...]:
+        now = random.get_rng_state()
+        if preserve_rng_state:
+            random.set_rng_state(state)
+        oldest = Tensor(0)._number
+        with autograd.enable_grad():
+            again = function(*args, **kwargs)
+        if preserve_rng_state:
             random.set_rng_state(now)
-            tensors = [again] if isinstance(again, Tensor) else list(again)
-            if [t.shape for t in tensors] != found:
-                raise RuntimeError(
-                    f"checkpoint: the function gave shapes {found}, and now "
-                    f"{[t.shape for t in tensors]}: it has to compute the same again."
-                )
-            ends = np.cumsum([t.numel() for t in tensors])[:-1]
-            roots = [
-                (t, part.reshape(t.shape))
-                for t, part in zip(tensors, np.split(g, ends), strict=True)
-                if t.requires_grad
-            ]
-            return autograd.gradients_between(roots, sources, oldest)
+        tensors = _tracked([again] if single else again)
+        if [t.shape for t in tensors] != found:
+            raise RuntimeError(
+                f"checkpoint: the function gave shapes {found}, and now "
+                f"{[t.shape for t in tensors]}: it has to compute the same again."
+            )
+        ends = np.cumsum([t.numel() for t in tensors])
+        roots = [
+            (t, g[end - t.numel() : end].reshape(t.shape))
+            for t, end in zip(tensors, ends, strict=True)
+        ]
+        return autograd.gradients_between(roots, sources, oldest, create_graph)
 
-        return flat(results), gradients
+    flat = np.concatenate([y.data.reshape(-1) for y in tracked])
+    y = autograd.record(checkpointed, sources, {"flat": flat, "back": back})
+    parts = iter(y.split([t.numel() for t in tracked]))
+    results = [
+        next(parts).reshape(t.shape).to(t.dtype) if any(t is other for other in tracked) else t
+        for t in results
+    ]
+    return results[0] if single else tuple(results)
 
-    y = autograd.record(checkpointed, tuple(sources), {})
-    if isinstance(outputs, Tensor):
-        return y.reshape(outputs.shape)
-    parts = y.split([shapes.size(shape) for shape in found])
-    return tuple([part.reshape(shape) for part, shape in zip(parts, found, strict=True)])
+
+def _tracked(results: Sequence[Any]) -> list[Tensor]:
+    return [y for y in results if isinstance(y, Tensor) and y.requires_grad]
+
+
+def checkpointed(*sources: Array, flat: Array, back: Callable[..., Any]) -> Result:
+    """The numbers of all of a function's results, which were computed from sources."""
+    return flat, back
