@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from tinytorch import autograd, kernels, ops
+from tinytorch import autograd, changes, kernels, ops
 from tinytorch.autograd import Tensor
 from tinytorch.ops import Array
 from tinytorch_core.nn import Module
@@ -98,9 +98,16 @@ class Deferred(Tensor):
     """A result of a step that is being followed. owner: the follower."""
 
     __slots__ = ("owner", "slot")
-    owner: "Follower"
-    slot: int
     data: Any  # a Pending, until the step is computed
+
+    def __init__(self, owner: "Follower", call: "Call") -> None:
+        self.owner = owner
+        self.slot = call.out
+        self.data = Pending(self, call.like)
+        self.requires_grad = call.tracked
+        self.grad = self._family = self._operation = self._settings = self._gradients = None
+        self._inputs = ()
+        self._number = next(changes.numbers)
 
     def _leave(self) -> None:
         if isinstance(self.data, Pending):
@@ -227,27 +234,36 @@ class Plan:
         self.size = 1 + len(recording._kept)
         self.fused, self.absorbed = self._fuse()
 
-    def _fuse(self) -> tuple[list[Call], set[int]]:
-        """The calls with each ReLU inside the layer before it, and the slots that so vanish."""
+    def _fuse(self) -> tuple[list[Call], list[int]]:
+        """The calls with each ReLU inside the layer before it, and those whose result so vanishes.
+
+        The latter by their places among all calls.
+        """
         uses: dict[int, int] = {}
         for call in self.calls:
             for slot in call.inputs:
                 uses[slot] = uses.get(slot, 0) + 1
-        made: dict[int, int] = {}
+        made: dict[int, tuple[int, int]] = {}  # by slot, places in calls and among all
         calls: list[Call] = []
-        absorbed = set()
-        for call in self.calls:
-            before = made.get(call.inputs[0]) if call.operation is ops.relu else None
-            if before is not None and uses[call.inputs[0]] == 1:
+        absorbed = []
+        for place, call in enumerate(self.calls):
+            found = made.get(call.inputs[0]) if call.operation is ops.relu else None
+            if found is not None and uses[call.inputs[0]] == 1:
+                before, of_all = found
                 layer = calls[before]
-                absorbed.add(layer.out)
+                absorbed.append(of_all)
                 settings = {**layer.settings, "relu": True}
                 calls[before] = replace(layer, settings=settings, out=call.out, like=call.like)
                 continue
             if call.operation in _FUSED:
-                made[call.out] = len(calls)
+                made[call.out] = len(calls), place
             calls.append(call)
         return calls, absorbed
+
+
+def _references(things: list[Any], place: int) -> int:
+    """How many there are to one of a list, its own and the call's included."""
+    return sys.getrefcount(things[place])
 
 
 class Follower:
@@ -267,11 +283,7 @@ class Follower:
         if call is None or not self._same(call, operation, inputs, settings):
             self.leave()
             return autograd.apply(operation, *inputs, **settings)
-        result = Deferred(_NOTHING)
-        result.owner = self
-        result.slot = call.out
-        result.data = Pending(result, call.like)
-        result.requires_grad = call.tracked
+        result = Deferred(self, call)
         self._made.append(result)
         return result
 
@@ -282,16 +294,17 @@ class Follower:
         if (
             call.operation is not operation
             or len(call.inputs) != len(inputs)
-            or call.enabled != autograd.is_grad_enabled()
+            or call.enabled != autograd.local.recording
             or call.settings != settings
         ):
             return False
-        for slot, t in zip(call.inputs, inputs, strict=True):
+        bound = self._bound
+        for slot, t in zip(call.inputs, inputs):  # noqa: B905 (as many)
             if type(t) is Deferred:
                 if t.slot != slot or t.owner is not self:
                     return False
-            elif slot in self._bound:
-                if self._bound[slot] is not t:
+            elif slot in bound:
+                if bound[slot] is not t:
                     return False
             elif not self._bind(slot, t):
                 return False
@@ -333,7 +346,7 @@ class Follower:
             self.leave()
             return False
         # Who still holds a result that fusing would leave out gets the plain calls instead.
-        held = any(d.slot in plan.absorbed and sys.getrefcount(d) > _UNHELD for d in self._made)
+        held = any(_references(self._made, i) > _UNHELD for i in plan.absorbed)
         self._program = plan.calls if held else plan.fused
         values: list[Any] = [None] * plan.size
         for slot, t in self._bound.items():
@@ -374,9 +387,8 @@ class Follower:
                 t.grad = Tensor(autograd._own(g, given) if t.grad is None else t.grad.data + g)
 
 
-_NOTHING = np.zeros(())
 _STATE = [n for n in Tensor.__slots__ if n not in ("__weakref__", "grad")]
-_UNHELD = 4  # references to a result: the list's, the loop's, getrefcount's, its Pending's
+_UNHELD = _references([object()], 0) + 1  # and its Pending's
 
 
 class Step:

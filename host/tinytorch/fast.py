@@ -90,12 +90,11 @@ def elementwise(on_numpy: Function) -> Function:
         if (
             _wanted
             and last.size >= SMALL
-            and all([
-                # A dimension of size one may have any stride.
+            and all(  # a dimension of size one may have any stride
                 a.dtype is _FLOAT32 and (a.strides == strides or (plain and a.flags.c_contiguous))
                 for a in arrays
-            ])
-        ):  # fmt: skip
+            )
+        ):
             jit = kernels()
             if jit is not None:
                 return getattr(jit, name)(*[a.ravel("K") for a in arrays])
