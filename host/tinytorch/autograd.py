@@ -1092,7 +1092,8 @@ class Tensor(_Base):
         return self if self.is_contiguous() else self.clone()
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
+        shape = shapes.flatten(self.shape, start_dim, end_dim)
+        return self if shape == self.shape else self.reshape(shape)
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> "Tensor":
         """One dimension made into several."""
