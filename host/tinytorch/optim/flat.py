@@ -9,7 +9,7 @@ import numpy as np
 from tinytorch.autograd import Tensor
 from tinytorch.ops import Array
 
-LARGE = 1 << 14  # elements, from which on a gradient is read where it lies; others are gathered
+LARGE = 1 << 16  # elements, from which on a gradient is read where it lies; others are gathered
 
 
 class Span(NamedTuple):
