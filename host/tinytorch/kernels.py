@@ -129,7 +129,11 @@ def linear(x: Array, weight: Array, bias: Array | None, *, relu: bool = False) -
 
 def _image(x: Array) -> Array:
     """(N, C, H, W) or (N, C, L) as contiguous (N, H, W, C)."""
-    return _contiguous((x if x.ndim == 4 else x[:, :, None]).transpose(0, 2, 3, 1))
+    return _contiguous(_channels_last(x))
+
+
+def _channels_last(x: Array) -> Array:
+    return (x if x.ndim == 4 else x[:, :, None]).transpose(0, 2, 3, 1)
 
 
 def _planes(image: Array, ndim: int) -> Array:
@@ -186,11 +190,10 @@ def conv(
     shape = shapes.conv("conv", x.shape, weight.shape, b_shape, stride, padding, dilation, groups)
     kernel: Pair = _pair(weight.shape[2:], 1)
     window = kernel, _pair(stride, 1), _pair(padding, 0), _pair(dilation, 1)
-    image = _image(x)
     y = memory.empty((len(x), *_pair(shape[2:], 1), shape[1]), x.dtype)
     filters = weight.reshape(*weight.shape[:2], *kernel)
     core = _depthwise if weight.shape[1] == 1 < groups else _columns
-    of_image, of_filters = core(image, filters, y, groups, window)
+    of_image, of_filters = core(_channels_last(x), filters, y, groups, window)
     _finish(_rows(y), bias, relu)
     arriving = _arriving(y, relu, _image)
     return _planes(y, x.ndim), (
@@ -203,13 +206,15 @@ def conv(
 def _columns(
     x: Array, filters: Array, y: Array, groups: int, window: Window
 ) -> tuple[Gradient, Gradient]:
-    """Fill y; return the gradients of x and of the filters (O, C / groups, KH, KW)."""
+    """Fill y; return the gradients of x, which may lie in any order, and of the filters
+    (O, C / groups, KH, KW)."""
     (kernel, stride, padding, _), (n, *out, channels) = window, y.shape
     each = x.shape[3] // groups
     rows = n * out[0] * out[1]
     plain = groups == 1 and kernel == stride == (1, 1) and padding == (0, 0)
-    columns = x
-    if not plain:
+    if plain:
+        columns = _contiguous(x)
+    else:
         columns = memory.empty((groups, n, *out, *kernel, each), x.dtype)
         _gather(x, columns, window)
     columns = columns.reshape(groups, rows, kernel[0] * kernel[1] * each)
@@ -223,7 +228,8 @@ def _columns(
 
     def of_x(g: Array) -> Array:
         result = memory.empty(x.shape, x.dtype)
-        turned = _turned(window)
+        # numpy gathers faster than it spreads; numba does not.
+        turned = _turned(window) if plain or not fast.enabled() else None
         if turned is None:
             spread = memory.empty(columns.shape, x.dtype)
             np.matmul(by_group(g), matrix, out=spread)
@@ -258,7 +264,7 @@ def _turned(window: Window) -> Window | None:
 def _padded(x: Array, padding: Pair) -> Array:
     """x (N, H, W, C) with zeros around it."""
     if padding == (0, 0):
-        return x
+        return _contiguous(x)
     (n, height, width, channels), (top, left) = x.shape, padding
     padded = memory.empty((n, height + 2 * top, width + 2 * left, channels), x.dtype)
     padded.fill(0)
@@ -291,8 +297,7 @@ def _depthwise(
 ) -> tuple[Gradient, Gradient]:
     """The same where each filter meets one channel."""
     repeats = len(filters) // groups  # filters to a channel
-    if repeats > 1:
-        x = x.repeat(repeats, 3)
+    x = x.repeat(repeats, 3) if repeats > 1 else _contiguous(x)
     weight = _contiguous(filters[:, 0].transpose(1, 2, 0))
     _shifted(x, weight, y, window)
 
@@ -643,7 +648,7 @@ def softmax(x: Array, *, dim: int) -> Result:
 
 
 def _row_sums(rows: Array) -> Array:
-    return rows @ np.ones((rows.shape[1], 1), rows.dtype)
+    return rows.dot(_ones(rows.shape[1], rows.dtype))[:, None]
 
 
 @fast.kernel
@@ -697,13 +702,13 @@ def cross_entropy(
     x = _contiguous(x)
     if x.shape[1] == 0 or (target.view(f"u{target.itemsize}") >= x.shape[1]).any():  # or negative
         _check_range("cross_entropy", "class", target[target != ignore_index], x.shape[1])
-    losses, shares = np.empty((2, len(x)), x.dtype)
+    losses, shares = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
     slope = memory.empty(x.shape, x.dtype)
     _cross_entropy(x, target, weight, ignore_index, label_smoothing, losses, shares, slope)
-    total = shares.sum() if reduction == "mean" else x.dtype.type(1)
+    total = np.add.reduce(shares) if reduction == "mean" else x.dtype.type(1)
     y = losses
     if reduction != "none":  # the mean of nothing is NaN
-        y = np.asarray(losses.sum() / total if total else np.nan, x.dtype)
+        y = np.asarray(np.add.reduce(losses) / total if total else np.nan, x.dtype)
 
     def of_x(g: Array) -> Array:
         scale = (g / (total or 1)).reshape(-1, 1)
@@ -719,7 +724,7 @@ def _cross_entropy(
 ) -> None:  # fmt: skip
     """For each row its loss, what it counts in the mean, and the gradient of its loss."""
     counted = target != ignore_index
-    place = np.arange(len(x)), np.where(counted, target, 0)
+    place = np.arange(len(x)), target * counted
     shares[:] = counted if weight is None else counted * weight[place[1]]
     on_class = on_all = shares  # of each row's probability
     np.subtract(x, x.max(1, keepdims=True, initial=-np.inf), out=slope)  # exp cannot overflow
