@@ -20,7 +20,17 @@ LIMIT = 1 << 30  # bytes; when the buffers reach it, all are left to those who u
 _buffers: dict[tuple[int, Any], list[NDArray[Any]]] = {}
 _bytes = 0
 _lock = Lock()
-_UNUSED = 3  # references to a buffer: the list's, the loop's, getrefcount's
+
+
+def _first_unused(buffers: list[NDArray[Any]], references: int) -> "NDArray[Any] | None":
+    for buffer in buffers:
+        if getrefcount(buffer) == references:
+            return buffer
+    return None
+
+
+# Those of the list, the loop and the call, as far as this version of Python counts them.
+_UNUSED = next(n for n in range(8) if _first_unused([np.empty(1)], n) is not None)
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
@@ -35,9 +45,9 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]
         buffers = _buffers.get((size, dtype))
         if buffers is None:
             buffers = _buffers[size, dtype] = []
-        for buffer in buffers:
-            if getrefcount(buffer) == _UNUSED:
-                return buffer.reshape(shape)
+        buffer = _first_unused(buffers, _UNUSED)
+        if buffer is not None:
+            return buffer.reshape(shape)
         buffer = np.empty(size, dtype)
         _bytes += buffer.nbytes
         if _bytes > LIMIT:
