@@ -6,7 +6,7 @@ that of a tensor came after it. What follows for gradients is in tinytorch.autog
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,14 +23,30 @@ _changes: dict[int, tuple[dict[_Range, int], Any]] = {}  # by the id of the arra
 _MANY = 64
 
 
+class Place(NamedTuple):
+    """Where an array's numbers are. Who changes the same ones in each step looks it up once."""
+
+    owner: Array
+    range: _Range
+
+
+def place(array: Array) -> Place:
+    return Place(owner_of(array), _range(array))
+
+
 def changed(array: Array) -> None:
     """Tell the tape that the numbers of an array were changed in place.
 
-    For all who write `tensor.data` themselves, as optimizers do. A gradient that was to be worked
-    out from the old numbers raises a RuntimeError then, where it would be wrong in silence.
+    For all who write `tensor.data` themselves. A gradient that was to be worked out from the old
+    numbers raises a RuntimeError then, where it would be wrong in silence.
     """
+    changed_at(place(array))
+
+
+def changed_at(where: Place) -> None:
+    """The same for those who know the place already, as optimizers do."""
     global last_change
-    owner = owner_of(array)
+    owner, part = where
     key = id(owner)
     if key not in _changes:
         _changes[key] = {}, weakref.ref(owner, lambda _: _changes.pop(key, None))
@@ -38,8 +54,8 @@ def changed(array: Array) -> None:
     last_change = next(numbers)
     if len(ranges) > _MANY:
         ranges.clear()
-        array = owner
-    ranges[_range(array)] = last_change
+        part = _range(owner)
+    ranges[part] = last_change
 
 
 def owner_of(array: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytorch import fast, memory
 from tinytorch.autograd import Tensor
-from tinytorch.changes import changed
+from tinytorch.changes import changed_at
 from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
@@ -123,7 +123,7 @@ class Optimizer:
                         span.data, -g if group["maximize"] else g, *span.moments,
                         *map(float, options),
                     )  # fmt: skip
-                    changed(span.data)
+                    changed_at(span.place)
         return result
 
     # What each kind says of itself.

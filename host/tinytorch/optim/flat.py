@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinytorch.autograd import Tensor
+from tinytorch.changes import Place, place
 from tinytorch.ops import Array
 
 LARGE = 1 << 16  # elements, from which on a gradient is read where it lies; others are gathered
@@ -17,6 +18,7 @@ class Span(NamedTuple):
 
     params: list[Tensor]
     data: Array
+    place: Place
     gathered: Array  # where their gradients meet
     moments: list[Array]
     ages: Array  # of each parameter, how many steps it has taken
@@ -106,8 +108,9 @@ class Flat:
             kept = {n: Tensor(self._part(self._moments[n], i)) for n in names if n is not None}
             self.state[self.params[i]] = {"step": Tensor(self._ages[i, ...]), **kept}
         part = slice(self.bounds[run[0]][0], self.bounds[run[-1]][1])
+        data = self.data[part]
         moments = [self.data if name is None else self._moments[name] for name in names]
         return Span(
-            [self.params[i] for i in run], self.data[part], self._gathered[part],
+            [self.params[i] for i in run], data, place(data), self._gathered[part],
             [flat[part] for flat in moments], self._ages[run[0] : run[-1] + 1],
         )  # fmt: skip
