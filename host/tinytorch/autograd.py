@@ -2086,6 +2086,15 @@ class Tensor(_Base):
         )  # fmt: skip
 
 
+def tensors_in(outputs: Any) -> Iterator[Tensor]:
+    """The tensors in what a module returns: one, or tuples, lists and dicts of them."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, (tuple, list, dict)):
+        for part in outputs.values() if isinstance(outputs, dict) else outputs:
+            yield from tensors_in(part)
+
+
 _HISTORY = ("requires_grad", "_number", "_operation", "_inputs", "_settings", "_gradients")
 
 

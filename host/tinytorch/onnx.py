@@ -12,14 +12,14 @@ its own Python, is found out: its file would give the example's numbers for ever
 Needs the package onnx: pip install 'tinytorch[onnx]'.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinytorch import activations, autograd, kernels, ops, serialize
-from tinytorch.autograd import Tensor
+from tinytorch.autograd import Tensor, tensors_in
 from tinytorch.compositions import COMPOSITIONS
 from tinytorch.ops import Array, Operation
 from tinytorch_core import shapes
@@ -106,7 +106,7 @@ class _Trace:
         autograd.local.listener = self
         try:
             with autograd.no_grad():
-                self.outputs = [self._number(t) for t in _tensors(net(*tensors))]
+                self.outputs = [self._number(t) for t in tensors_in(net(*tensors))]
         finally:
             autograd.local.listener = None
             for module, mode in modes:
@@ -140,15 +140,6 @@ class _Trace:
         raise ValueError(
             "onnx: the net changes a tensor in place, as += does: let it make a new one."
         )
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """The tensors in what a net returns: one, or tuples, lists and dicts of them."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, (tuple, list, dict)):
-        for part in outputs.values() if isinstance(outputs, dict) else outputs:
-            yield from _tensors(part)
 
 
 # The file.

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch import autograd, kernels, ops, random, serialize
-from tinytorch.autograd import Tensor
+from tinytorch.autograd import Tensor, tensors_in
 from tinytorch.nn import attention, recurrent
 from tinytorch_core.nn import Module
 
@@ -252,7 +252,7 @@ class _Watch:
             finally:
                 self._now_for(outer)
             spent.called = True
-            spent.output = next((t.shape for t in _tensors(result)), None)
+            spent.output = next((t.shape for t in tensors_in(result)), None)
             return result
 
         return clocked
@@ -273,7 +273,7 @@ class _Watch:
         autograd.local.listener = self
         self._since = perf_counter()
         try:
-            outputs = [t.sum() for t in _tensors(self.net(*inputs)) if t.requires_grad]
+            outputs = [t.sum() for t in tensors_in(self.net(*inputs)) if t.requires_grad]
         finally:
             autograd.local.listener = None
         self._now_for(between)
@@ -318,15 +318,6 @@ class _Watch:
             else:
                 between.forward += spent.forward
         yield Row("between", "", forward_ms=between.forward, backward_ms=between.backward)
-
-
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    """The tensors in what a module returns: one, or tuples, lists and dicts of them."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, (tuple, list, dict)):
-        for part in outputs.values() if isinstance(outputs, dict) else outputs:
-            yield from _tensors(part)
 
 
 def _timed(gradients: Any, spent: _Spent) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinytorch import autograd
+from tinytorch.autograd import Hook
 from tinytorch_core import nn as core
 
 
@@ -17,23 +18,6 @@ class Parameter(autograd.Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data, requires_grad)
-
-
-class Hook:
-    """A function that a Module calls, until `remove`; also as `with module.register_...(f):`."""
-
-    def __init__(self, hooks: "dict[Hook, Callable[..., Any]]", function: Callable[..., Any]):
-        self._hooks = hooks
-        hooks[self] = function
-
-    def remove(self) -> None:
-        self._hooks.pop(self, None)
-
-    def __enter__(self) -> "Hook":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
 
 
 class Module(core.Module):
