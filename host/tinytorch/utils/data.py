@@ -112,7 +112,7 @@ class TensorDataset(Dataset):
         return tuple(Tensor(t.data[index]) for t in self.tensors)
 
     def batch(self, indices: Indices) -> list[Tensor]:
-        return [Tensor(t.data[indices]) for t in self.tensors]
+        return [Tensor(t.data.take(indices, 0)) for t in self.tensors]
 
 
 class ConcatDataset(Dataset):
