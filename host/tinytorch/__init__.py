@@ -10,9 +10,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = (
-    "autograd", "callbacks", "convert", "datasets", "export", "features", "gesture", "metrics",
-    "nn", "onnx", "optim", "plan", "profile", "quantize", "random", "readers", "recordings",
-    "train", "transforms", "utils", "windows",
+    "autograd", "callbacks", "convert", "datasets", "export", "fast", "features", "gesture",
+    "metrics", "nn", "onnx", "optim", "plan", "profile", "quantize", "random", "readers",
+    "recordings", "train", "transforms", "utils", "windows",
 )  # fmt: skip
 _NAMES = {
     "autograd": (
