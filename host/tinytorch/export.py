@@ -57,6 +57,7 @@ def _program(net: QuantizedNet) -> tuple[bytes, int, int, int]:
             "x": places[0], "x2": places[-1], "y": layout.outputs[i], "scratch": layout.scratch[i],
             "x_zero": operation.x_zero, "y_zero": operation.y_zero,
             "low": operation.low, "high": operation.high, "table": table, "weight": weight,
+            "tier": operation.tier,
         }  # fmt: skip
         record = [values.get(f, getattr(node, f, 0)) for f in FIELDS]
         struct.pack_into(RECORD, program, i * RECORD_BYTES, *record)

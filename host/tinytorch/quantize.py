@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinytorch.graph import INPUT, Array, Node, fold, run_float
 from tinytorch_core import nn
-from tinytorch_core.model import ADD, AVG_POOL, DEPTHWISE, MAX_POOL
+from tinytorch_core.model import ADD, AVG_POOL, DEPTHWISE, EXACT, MAX_POOL
 from tinytorch_core.qops import ADD_SHIFT
 from tinytorch_core.quant import ACC_LIMIT, quantize_multiplier
 
@@ -49,6 +49,7 @@ class Operation:
     high: int
     table: NDArray[np.int32]  # (rows, 3)
     weight: NDArray[np.int8]  # flat, in the order of the specification
+    tier: int = EXACT
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,15 @@ MAX_POOL = 4
 AVG_POOL = 5
 ADD = 6
 
+# Tiers: how an operation comes from its sums to its output, see tinytorch_core.qops.
+EXACT = 0
+LANE = 1
+
 FIELDS = (
     "kind", "x", "x2", "y",
     "in_h", "in_w", "in_c", "out_h", "out_w", "out_c",
     "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w",
-    "x_zero", "y_zero", "low", "high", "table", "weight", "scratch", "reserved",
+    "x_zero", "y_zero", "low", "high", "table", "weight", "scratch", "tier",
 )  # fmt: skip
 RECORD = "<%di" % len(FIELDS)
 RECORD_BYTES = struct.calcsize(RECORD)

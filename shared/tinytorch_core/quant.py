@@ -11,6 +11,10 @@ import math
 # refuses a layer that could reach it.
 ACC_LIMIT = 1 << 30
 
+# The lane tier promises that for each channel and each group of its weights
+# sum(|w|) * (largest input - smallest input) stays within this: two sums then share one word.
+LANE_LIMIT = 65535
+
 
 def quantize_multiplier(real: float) -> "tuple[int, int]":
     """`real` >= 0 as (multiplier, shift), multiplier 0 or in [2**30, 2**31)."""
