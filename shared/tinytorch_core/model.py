@@ -4,12 +4,15 @@
     program   operation records, then per-channel tables and weights; all that a run reads
     meta      JSON: name, labels, shapes, scales, feature settings
     vectors   test inputs, each followed by the output bytes that it must give
+    kernels   from format 2 on, may be empty: machine code for one architecture, which a board that
+              has it binds; everyone else passes over it
     sha256    32 bytes over everything before
 
 Every operation is a record of int32 FIELDS at the head of the program. `x`, `x2`, `y` and
 `scratch` are offsets into the arena, whose plan was made on the laptop; `table` and `weight` are
 offsets into the program. A table row is (bias, multiplier, shift), one for each output channel;
 for ADD the rows are (offset, multiplier, shift) of the first input, the second and the output.
+`tier` says how sums become outputs: EXACT for every kind, LANE for CONV2D, DEPTHWISE and DENSE.
 Activations are int8, channels last; a signal (L, C) is an image of height 1.
 """
 
@@ -19,7 +22,7 @@ import json
 import struct
 
 MAGIC = b"TTM\n"
-VERSION = 1
+VERSION = 2  # what is written; 1, which has no kernels, is read too
 # magic, version, header bytes, file bytes, CRC-32 of all that follows the CRC up to the SHA-256,
 # program at/bytes, meta at/bytes, vectors at/count, arena bytes, operations,
 # input at/bytes, output at/bytes
@@ -75,6 +78,7 @@ def check(program, count, arena_bytes):
         f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
         kind, rows = f[0], f[9]
         _check(CONV2D <= kind <= ADD, "operation", i)
+        _check(EXACT <= f[23] <= (LANE if kind <= DENSE else EXACT), "tier of operation", i)
         # Loops, not slices: what a check leaves behind on a board's heap counts in the peak.
         for j in range(4, 16):  # extents and strides are positive, padding may be none
             _check((j < 14) <= f[j] < 1 << 16, "operation", i)
@@ -144,22 +148,23 @@ class Model:
             raise ValueError("This is not a TinyTorch model file: make one with 'tito quantize'.")
         _check(len(raw) == HEADER_BYTES, "cut short")
         (_, version, header_bytes, file_bytes, crc, program_at, program_bytes, meta_at, meta_bytes,
-         self._vectors_at, self.vectors, self.arena_bytes, count, input_at, input_bytes,
-         output_at, output_bytes) = struct.unpack(HEADER, raw)  # fmt: skip
+         self._vectors_at, self.vectors, self.arena_bytes, count, self._input_at, input_bytes,
+         self._output_at, output_bytes) = struct.unpack(HEADER, raw)  # fmt: skip
         if version > VERSION:
             raise ValueError(
                 "The model has format %d and this TinyTorch reads up to %d: update TinyTorch here, "
                 "or export the model with the older one." % (version, VERSION)
             )
-        pairs = self.vectors * (input_bytes + output_bytes)
+        kernels_at = self._vectors_at + self.vectors * (input_bytes + output_bytes)
         _check(
             version > 0
             and header_bytes == program_at == HEADER_BYTES
             and meta_at == program_at + program_bytes
             and self._vectors_at == meta_at + meta_bytes
-            and file_bytes == self._vectors_at + pairs + 32
-            and input_at + input_bytes <= self.arena_bytes
-            and output_at + output_bytes <= self.arena_bytes,
+            and file_bytes >= kernels_at + 32
+            and (version > 1 or file_bytes == kernels_at + 32)
+            and self._input_at + input_bytes <= self.arena_bytes
+            and self._output_at + output_bytes <= self.arena_bytes,
             "header",
         )
         # The checksum comes before every size that the file's length does not bear out.
@@ -177,11 +182,17 @@ class Model:
         check(self._program, count, self.arena_bytes)
         meta = json.loads(f.read(meta_bytes))
 
+        self._steps = []
+        for at in range(0, count * RECORD_BYTES, RECORD_BYTES):
+            kind = struct.unpack_from("<i", self._program, at)[0]
+            self._steps.append((self.kernels[kind], at))
+        f.seek(kernels_at)
+        self._bind(f, file_bytes - 32 - kernels_at)
+
         self._arena = bytearray(self.arena_bytes)
         self._view = view = memoryview(self._arena)
-        self.input = view[input_at : input_at + input_bytes]
-        self.output = view[output_at : output_at + output_bytes]
-        self._input_at, self._output_at = input_at, output_at
+        self.input = view[self._input_at : self._input_at + input_bytes]
+        self.output = view[self._output_at : self._output_at + output_bytes]
         self.name = meta["name"]
         self.labels = meta["labels"]
         self.features = meta["features"]
@@ -191,10 +202,12 @@ class Model:
         self.output_shape = tuple(meta["output"]["shape"])
         self.output_scale = meta["output"]["scale"]
         self.output_zero_point = meta["output"]["zero_point"]
-        self._steps = []
-        for at in range(0, count * RECORD_BYTES, RECORD_BYTES):
-            kind = struct.unpack_from("<i", self._program, at)[0]
-            self._steps.append((self.kernels[kind], at))
+
+    def _bind(self, f, size):
+        """For a board: take over the `size` bytes of kernels at which f stands (0: none).
+
+        It may change steps, records and the arena's plan: the arena does not exist yet.
+        """
 
     def _pieces(self, f, n, view):
         """The next n bytes of the file, in pieces that lie in the view."""
@@ -251,8 +264,9 @@ class Model:
 
     def _verify(self, f):
         digest = hashlib.sha256()
-        pairs = self.vectors * (len(self.input) + len(self.output))
-        for part in self._pieces(f, self._vectors_at + pairs, self._view):
+        n = f.seek(0, 2) - 32
+        f.seek(0)
+        for part in self._pieces(f, n, self._view):
             digest.update(part)
         _check(binascii.hexlify(digest.digest()).decode() == self.sha256, "SHA-256")
         f.seek(self._vectors_at)

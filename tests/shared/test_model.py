@@ -45,6 +45,9 @@ def dense(**fields):
     return record(**f) + rows + struct.pack("<bbbb", 1, 2, -3, 4)
 
 
+SIZES_OF_VECTORS = ("vectors", "input_bytes", "output_bytes")
+
+
 def sealed(header, body):
     """Header fields (a dict) and body with their checksums."""
     head = struct.pack(model.HEADER, *[header[name] for name in HEADER_FIELDS])
@@ -54,12 +57,12 @@ def sealed(header, body):
     return data + hashlib.sha256(data).digest()
 
 
-def parts(program, meta=META, vectors=()):
+def parts(program, meta=META, vectors=(), version=2, kernels=b""):
     """The header fields and the body of a model file."""
-    body = program + meta + b"".join(vectors)
+    body = program + meta + b"".join(vectors) + kernels
     meta_at = PROGRAM + len(program)
     header = {
-        "magic": model.MAGIC, "version": 1, "header_bytes": 64,
+        "magic": model.MAGIC, "version": version, "header_bytes": 64,
         "file_bytes": PROGRAM + len(body) + 32, "crc": 0,
         "program_at": PROGRAM, "program_bytes": len(program),
         "meta_at": meta_at, "meta_bytes": len(meta),
@@ -160,35 +163,92 @@ def test_every_byte_inverted():
         data[i] ^= 255
 
 
+def test_format_1_is_read():
+    m = Model(sealed(*parts(dense(), vectors=[VECTOR], version=1)))
+    assert m.verify() == 1
+
+
+KERNELS = bytes(range(100))
+WITH_KERNELS = sealed(*parts(dense(), vectors=[VECTOR], kernels=KERNELS))
+
+
+def test_kernels_are_passed_over():
+    m = Model(WITH_KERNELS)
+    assert m.verify() == m.vectors == 1
+    assert (m.arena_bytes, m.program_bytes) == (16, len(dense()))
+
+
+def test_format_1_has_no_kernels():
+    assert refused(sealed(*parts(dense(), vectors=[VECTOR], version=1, kernels=KERNELS)))
+
+
+def test_both_checksums_cover_the_kernels():
+    for i in range(len(WITH_KERNELS) - 132, len(WITH_KERNELS)):
+        data = bytearray(WITH_KERNELS)
+        data[i] ^= 255
+        assert refused(bytes(data)), i
+        # The right CRC-32 leaves it to the SHA-256.
+        crc = struct.pack("<I", binascii.crc32(data[model.CRC_FROM : -32]))
+        data[model.CRC_FROM - 4 : model.CRC_FROM] = crc
+        assert "SHA-256" in refused(bytes(data)), i
+
+
+class Binding(Model):
+    """Takes the kernels over as a board does: its own step, in an arena of its own."""
+
+    def _bind(self, f, size):
+        self.bound = f.read(size)
+        self.arena_bytes, self._input_at, self._output_at = 8, 2, 6
+        self._steps = [(self._answer, 96)]
+
+    def _answer(self, arena, program, at):
+        assert at == 96 and arena is self._arena and program is self._program
+        arena[6:8] = VECTOR[2:]
+
+
+def test_a_board_takes_the_kernels_over():
+    m = Binding(WITH_KERNELS)
+    assert m.bound == KERNELS
+    assert (len(m._arena), len(m.input), len(m.output)) == (8, 2, 2)
+    assert m.predict(VECTOR[:2]) == 0 and bytes(m._arena[2:]) == VECTOR[:2] + b"\0\0" + VECTOR[2:]
+    assert m.verify() == 1
+
+
+def test_where_there_are_no_kernels_the_board_is_told():
+    assert Binding(GOOD).bound == b""
+
+
 def test_another_kind_of_file():
     for data in (b"", b"PK\3\4" + bytes(200), b"TTM", bytes(500)):
         assert "not a TinyTorch model" in refused(data), data
 
 
 def test_a_newer_format_says_so():
-    for version in (2, 3, 65535):
-        header, body = parts(dense())
-        header["version"] = version
-        said = refused(sealed(header, body))
+    for version in (3, 4, 65535):
+        said = refused(sealed(*parts(dense(), version=version)))
         assert "format %d" % version in said and "update" in said
 
 
 def test_header_fields_that_contradict_each_other():
     # Checksums are right, so only the fields themselves can give these files away.
     sizes = (0, 1, 63, 64, 65, 100, 4096, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
-    for name in HEADER_FIELDS[2:]:
-        if name == "crc":
-            continue
-        for value in (0, 1, 63, 65535) if name == "header_bytes" else sizes:
-            header, body = parts(dense(), vectors=[VECTOR])
-            if header[name] == value:
+    for version in (1, 2):
+        for name in HEADER_FIELDS[2:]:
+            if name == "crc":
                 continue
-            # A larger arena is no contradiction, and neither are two other bytes of this one for
-            # the input or output: then the test vector speaks.
-            if name == "arena_bytes" and value > 16:
-                continue
-            header[name] = value
-            assert refused(sealed(header, body)), (name, value)
+            for value in (0, 1, 63, 65535) if name == "header_bytes" else sizes:
+                header, body = parts(dense(), vectors=[VECTOR], version=version)
+                if header[name] == value:
+                    continue
+                # A larger arena is no contradiction, and neither are two other bytes of this one
+                # for the input or output: then the test vector speaks.
+                if name == "arena_bytes" and value > 16:
+                    continue
+                # What smaller vectors leave over could be kernels.
+                if version == 2 and name in SIZES_OF_VECTORS and value < header[name]:
+                    continue
+                header[name] = value
+                assert refused(sealed(header, body)), (version, name, value)
 
 
 def test_a_vector_that_does_not_agree_is_named():
@@ -290,6 +350,20 @@ def test_check_refuses_pairs_of_fields_that_leave_their_bounds():
             except ValueError:
                 continue
             in_bounds(fuzzed, 160)
+
+
+def test_check_refuses_a_tier_that_its_kind_has_not():
+    for program in samples():
+        kind = program[0]
+        tiers = (0, 1) if kind in (model.CONV2D, model.DEPTHWISE, model.DENSE) else (0,)
+        for tier in (-(1 << 31), -1, 0, 1, 2, 3, 256, (1 << 31) - 1):
+            fuzzed = bytearray(program)
+            struct.pack_into("<i", fuzzed, model.RECORD_BYTES - 4, tier)
+            try:
+                model.check(fuzzed, 1, 160)
+                assert tier in tiers, (kind, tier)
+            except ValueError as e:
+                assert tier not in tiers and "tier of operation 0" in str(e), (kind, tier)
 
 
 def test_check_refuses_more_operations_than_there_are():
