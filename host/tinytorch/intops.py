@@ -2,6 +2,7 @@
 
 Every kernel takes (arena, program, at) like tinytorch_core.qops, but `arena` is an int8 array
 (batch, arena bytes). Dot products run in float64, where they are exact: |acc| stays below 2**30.
+What follows them runs in int64.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL, Op
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
 from tinytorch_core.qops import ADD_SHIFT
 
 Int8 = NDArray[np.int8]
@@ -55,10 +56,13 @@ def windows(x: NDArray, op: Any, fill: float) -> NDArray:
     return windows[:, : op.out_h, : op.out_w]
 
 
-def _requantized(arena: Int8, program: bytes, op: Op, dots: NDArray) -> None:
+def _scaled(arena: Int8, program: bytes, op: Op, dots: NDArray) -> None:
+    acc = dots.astype(np.int64)
     bias, multiplier, shift = _rows(program, op, op.out_c)
-    y = requantize(dots.astype(np.int64) + bias, multiplier, shift)
-    _output(arena, op, y + op.y_zero)
+    if op.tier == LANE:
+        _output(arena, op, (acc * multiplier + bias) >> shift)
+    else:
+        _output(arena, op, requantize(acc + bias, multiplier, shift) + op.y_zero)
 
 
 def conv2d(arena: Int8, program: bytes, at: int) -> None:
@@ -67,7 +71,7 @@ def conv2d(arena: Int8, program: bytes, at: int) -> None:
     w = np.frombuffer(program, np.int8, int(np.prod(shape)), op.weight).reshape(shape)
     x = _input(arena, op, op.x).astype(np.float64) - op.x_zero
     dots = np.tensordot(windows(x, op, 0.0), w.astype(np.float64), ((4, 5, 3), (1, 2, 3)))
-    _requantized(arena, program, op, dots)
+    _scaled(arena, program, op, dots)
 
 
 def depthwise(arena: Int8, program: bytes, at: int) -> None:
@@ -76,14 +80,14 @@ def depthwise(arena: Int8, program: bytes, at: int) -> None:
     w = np.frombuffer(program, np.int8, int(np.prod(shape)), op.weight).reshape(shape)
     x = _input(arena, op, op.x).astype(np.float64) - op.x_zero
     dots = np.einsum("nhwcij,ijcm->nhwcm", windows(x, op, 0.0), w.astype(np.float64), optimize=True)
-    _requantized(arena, program, op, dots.reshape(*dots.shape[:3], op.out_c))
+    _scaled(arena, program, op, dots.reshape(*dots.shape[:3], op.out_c))
 
 
 def dense(arena: Int8, program: bytes, at: int) -> None:
     op = Op(program, at)
     w = np.frombuffer(program, np.int8, op.out_c * op.in_c, op.weight).reshape(op.out_c, op.in_c)
     x = arena[:, op.x : op.x + op.in_c].astype(np.float64) - op.x_zero
-    _requantized(arena, program, op, x @ w.T.astype(np.float64))
+    _scaled(arena, program, op, x @ w.T.astype(np.float64))
 
 
 def max_pool(arena: Int8, program: bytes, at: int) -> None:

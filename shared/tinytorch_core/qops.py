@@ -1,14 +1,32 @@
-"""The integer operations in plain Python: the specification of TinyTorch's exact tier.
+"""The integer operations in plain Python: the specification of TinyTorch's arithmetic.
 
-TensorFlow Lite's int8 semantics: activations with a scale and a zero point, weights symmetric for
-each output channel, int32 bias and accumulator, requantization as in `quant`. Every faster kernel
-(numpy, viper, machine code) takes the same arguments and must leave the same bytes in the arena.
-Weights lie as (out, kernel_h, kernel_w, in), depthwise ones as (kernel_h, kernel_w, out).
+Activations are int8 with a scale and a zero point, weights int8, symmetric for each output channel.
+Every faster kernel (numpy, viper, machine code) takes the same arguments and must leave the same
+bytes in the arena. Weights lie as (out, kernel_h, kernel_w, in), depthwise ones as (kernel_h,
+kernel_w, out). Pooling and ADD are those of TensorFlow Lite. A convolution or a dense layer sums
+
+    acc = sum(w * (x - x_zero))    over its window, padding counts as x_zero
+
+and its record's tier says how that becomes an output, by the table's (bias, multiplier, shift):
+
+    EXACT    clamp(requantize(acc + bias, multiplier, shift) + y_zero, low, high)
+    LANE     clamp((acc * multiplier + bias) >> shift, low, high)
+
+EXACT is TensorFlow Lite's int8, see `quant`: |acc + bias| << max(shift, 0) stays below ACC_LIMIT.
+
+LANE is for cores whose only product has 32 bits. There bias also holds y_zero << shift and the half
+that rounds; the shift of an int32 is arithmetic, so it rounds down. What a LANE layer promises for
+inputs from lo to hi (the clip of whatever made them, -128 to 127 for the network's input):
+
+    sum(|w|) * (hi - lo) <= LANE_LIMIT            for each channel, so that two sums share a word;
+                                                  a layer may promise it for each G weights in a row
+    |acc * multiplier| + |bias| < 2**31           for each acc that such inputs can reach
+    0 <= multiplier < 2**15, 0 <= shift <= 30     one shift for all channels of a layer
 """
 
 import struct
 
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL, Op
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
 from tinytorch_core.quant import clamp, requantize
 
 ADD_SHIFT = 20  # headroom of the two inputs of ADD, as in TensorFlow Lite for int8
@@ -36,19 +54,26 @@ def _put(arena, op, index, value):
     arena[op.y + index] = clamp(value, op.low, op.high) & 255
 
 
+def _scaled(program, op, channel, acc):
+    """The output, not yet clamped, that a channel's sum becomes in the operation's tier."""
+    bias, multiplier, shift = _row(program, op, channel)
+    if op.tier == LANE:
+        return (acc * multiplier + bias) >> shift
+    return requantize(acc + bias, multiplier, shift) + op.y_zero
+
+
 def conv2d(arena, program, at):
     op = Op(program, at)
     for position in range(op.out_h * op.out_w):
         taps = list(_window(op, position // op.out_w, position % op.out_w))
         for o in range(op.out_c):
-            acc, multiplier, shift = _row(program, op, o)
+            acc = 0
             for i, j, pixel in taps:
                 x = op.x + pixel * op.in_c
                 w = op.weight + ((o * op.kernel_h + i) * op.kernel_w + j) * op.in_c
                 for c in range(op.in_c):
                     acc += (int8(arena[x + c]) - op.x_zero) * int8(program[w + c])
-            y = requantize(acc, multiplier, shift) + op.y_zero
-            _put(arena, op, position * op.out_c + o, y)
+            _put(arena, op, position * op.out_c + o, _scaled(program, op, o, acc))
 
 
 def depthwise(arena, program, at):
@@ -57,24 +82,23 @@ def depthwise(arena, program, at):
     for position in range(op.out_h * op.out_w):
         taps = list(_window(op, position // op.out_w, position % op.out_w))
         for o in range(op.out_c):
-            acc, multiplier, shift = _row(program, op, o)
+            acc = 0
             c = o // (op.out_c // op.in_c)
             for i, j, pixel in taps:
                 x = arena[op.x + pixel * op.in_c + c]
                 w = program[op.weight + (i * op.kernel_w + j) * op.out_c + o]
                 acc += (int8(x) - op.x_zero) * int8(w)
-            y = requantize(acc, multiplier, shift) + op.y_zero
-            _put(arena, op, position * op.out_c + o, y)
+            _put(arena, op, position * op.out_c + o, _scaled(program, op, o, acc))
 
 
 def dense(arena, program, at):
     """A fully connected layer: in_c inputs (already flat), out_c outputs."""
     op = Op(program, at)
     for o in range(op.out_c):
-        acc, multiplier, shift = _row(program, op, o)
+        acc = 0
         for c in range(op.in_c):
             acc += (int8(arena[op.x + c]) - op.x_zero) * int8(program[op.weight + o * op.in_c + c])
-        _put(arena, op, o, requantize(acc, multiplier, shift) + op.y_zero)
+        _put(arena, op, o, _scaled(program, op, o, acc))
 
 
 def max_pool(arena, program, at):

@@ -277,12 +277,13 @@ def in_bounds(program, arena_bytes):
     op = model.Op(program, 0)
     # A table that was moved holds shifts of any size, and 1 << 2**31 fills the memory; only the
     # indices matter here.
-    requantize = qops.requantize
+    requantize, scaled = qops.requantize, qops._scaled
     qops.requantize = lambda acc, multiplier, shift: acc
+    qops._scaled = lambda program, op, channel, acc: acc + qops._row(program, op, channel)[0]
     try:
         qops.KERNELS[op.kind](Arena(arena_bytes), program, 0)
     finally:
-        qops.requantize = requantize
+        qops.requantize, qops._scaled = requantize, scaled
     # What the fast kernels do beyond the reference: gather a window of int32 in the scratch.
     if op.kind in (model.CONV2D, model.DENSE):
         assert op.scratch % 4 == op.table % 4 == 0

@@ -1,15 +1,28 @@
-"""Every operation against a naive model in big integers, from TensorFlow Lite's int8 specification.
+"""Every operation in each of its tiers against a naive model in big integers.
 
 The model works on nested lists and on the specification's own terms (offsets, padding, multiplier
-and shift); it shares only the record's layout with the code under test.
+and shift), TensorFlow Lite's for the exact tier; it shares only the record's layout with the code
+under test.
 """
 
 import struct
 
 from tinytorch_core import qops
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, FIELDS, MAX_POOL, RECORD
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    EXACT,
+    FIELDS,
+    LANE,
+    MAX_POOL,
+    RECORD,
+)
+from tinytorch_core.quant import LANE_LIMIT
 
-CASES = 200
+CASES = 250
 
 
 class Random:
@@ -29,11 +42,20 @@ class Random:
             return [(-128, 127)[self(0, 1)]] * n
         return [self(-128, 127) for _ in range(n)]
 
-    def weights(self, n):
-        return [max(w, -127) for w in self.int8s(n)]
+    def weights(self, n, limit):
+        return [min(max(w, -limit), limit) for w in self.int8s(n)]
 
-    def rows(self, n):
-        """(bias, multiplier, shift) of n channels."""
+    def rows(self, n, tier):
+        """(bias, multiplier, shift) of n channels, whose sums in the lane tier reach LANE_LIMIT."""
+        if tier == LANE:
+            shift, rows = self(0, 30), []
+            for _ in range(n):
+                multiplier = (self(0, 1 << self(0, 15)), (1 << 15) - 1)[self(0, 3) == 0]
+                multiplier = min(multiplier, (1 << 15) - 1)
+                room = (1 << 31) - 1 - LANE_LIMIT * multiplier
+                bias = (self(-128, 127) << shift, self(0, 1) * 2 * room - room)[self(0, 3) == 0]
+                rows.append((min(max(bias, -room), room), multiplier, shift))
+            return rows
         bits = self(1, 20)
         return [
             (self(-(1 << bits), 1 << bits), self(1 << 30, (1 << 31) - 1), self(-18, 1))
@@ -95,7 +117,7 @@ def expected(f, x, x2, w, rows):
                     mean = (2 * abs(total) + n) // (2 * n)  # halves away from zero
                     y.append(saturated(mean if total > 0 else -mean, f))
                     continue
-                acc, multiplier, shift = rows[o]
+                acc = 0
                 for a, b, pixel in taps:
                     tap = a * f["kernel_w"] + b
                     if kind == DEPTHWISE:
@@ -106,7 +128,12 @@ def expected(f, x, x2, w, rows):
                         for c in range(f["in_c"]):
                             k = w[(o * taps_a_filter + tap) * f["in_c"] + c]
                             acc += (pixel[c] - zero) * k
-                y.append(saturated(requantized(acc, multiplier, shift) + f["y_zero"], f))
+                bias, multiplier, shift = rows[o]
+                if f["tier"] == LANE:
+                    value = (acc * multiplier + bias) // (1 << shift)
+                else:
+                    value = requantized(acc + bias, multiplier, shift) + f["y_zero"]
+                y.append(saturated(value, f))
     return y
 
 
@@ -141,9 +168,10 @@ def geometry(r, side, kernel):
     return n, k, s, pad, r(1, (n - 1 + pad) // s + 1)
 
 
-def check(kind, seed, **fixed):
+def check(kind, seed, tier=EXACT, **fixed):
     r = Random(seed)
-    f = {"kind": kind, "x_zero": r.int8s(1)[0], "y_zero": r.int8s(1)[0], "in_c": r(1, 4)}
+    f = {"kind": kind, "tier": tier, "in_c": r(1, 4)}
+    f["x_zero"], f["y_zero"] = r.int8s(1)[0], r.int8s(1)[0]
     f["low"], f["high"] = sorted([r(-128, 127), r(-128, 127)]) if r(0, 2) == 0 else (-128, 127)
     for axis in "hw":
         names = [name % axis for name in ("in_%s", "kernel_%s", "stride_%s", "pad_%s", "out_%s")]
@@ -165,10 +193,10 @@ def check(kind, seed, **fixed):
     x = r.int8s(f["in_h"] * f["in_w"] * f["in_c"])
     x2 = r.int8s(len(x)) if kind == ADD else []
     w, rows = [], []
-    if kind in (CONV2D, DENSE):
-        w, rows = r.weights(f["out_c"] * taps * f["in_c"]), r.rows(f["out_c"])
-    elif kind == DEPTHWISE:
-        w, rows = r.weights(f["out_c"] * taps), r.rows(f["out_c"])
+    if kind in (CONV2D, DENSE, DEPTHWISE):
+        n = taps if kind == DEPTHWISE else taps * f["in_c"]
+        limit = min(127, LANE_LIMIT // 255 // n) if tier == LANE else 127
+        w, rows = r.weights(f["out_c"] * n, limit), r.rows(f["out_c"], tier)
     elif kind == ADD:
         offsets = [r(-127, 128), r(-127, 128), r(-128, 127)]
         shifts = [r(-5, 0), 0, r(-19, -14)]
@@ -177,23 +205,62 @@ def check(kind, seed, **fixed):
 
 
 def test_conv2d():
-    for seed in range(CASES):
-        check(CONV2D, seed)
+    for tier in (EXACT, LANE):
+        for seed in range(CASES):
+            check(CONV2D, seed, tier)
 
 
 def test_conv1d_is_conv2d_of_height_1():
-    for seed in range(CASES):
-        check(CONV2D, seed, in_h=1, kernel_h=1, stride_h=1, pad_h=0, out_h=1)
+    for tier in (EXACT, LANE):
+        for seed in range(CASES):
+            check(CONV2D, seed, tier, in_h=1, kernel_h=1, stride_h=1, pad_h=0, out_h=1)
 
 
 def test_depthwise():
-    for seed in range(CASES):
-        check(DEPTHWISE, seed)
+    for tier in (EXACT, LANE):
+        for seed in range(CASES):
+            check(DEPTHWISE, seed, tier)
 
 
 def test_dense():
-    for seed in range(CASES):
-        check(DENSE, seed)
+    for tier in (EXACT, LANE):
+        for seed in range(CASES):
+            check(DENSE, seed, tier)
+
+
+def dense(in_c, **fields):
+    """The fields of a dense layer with one output."""
+    f = dict.fromkeys(("in_h", "in_w", "kernel_h", "kernel_w", "stride_h", "stride_w"), 1)
+    f.update(dict.fromkeys(("out_h", "out_w", "out_c"), 1), kind=DENSE, in_c=in_c)
+    f.update(pad_h=0, pad_w=0, low=-128, high=127, **fields)
+    return f
+
+
+def test_the_lane_tier_rounds_down():
+    f = dense(1, tier=LANE, x_zero=0, y_zero=99)  # bias holds the output's zero point
+    for x, bias, y in (
+        (3, 0, 1),
+        (-3, 0, -2),
+        (-1, 0, -1),
+        (-1, 1, 0),
+        (3, 7 << 1, 8),
+        (-9, 1, -4),
+    ):
+        assert run(f, [x], [], [1], [(bias, 1, 1)]) == unsigned([y])
+
+
+def test_the_lane_tier_at_the_ends_of_its_words():
+    # 257 * 255 = LANE_LIMIT, then the largest multiplier and all the bias that an int32 still holds.
+    multiplier = (1 << 15) - 1
+    room = (1 << 31) - 1 - LANE_LIMIT * multiplier
+    for x_zero, x in ((-128, 127), (127, -128)):
+        f = dense(3, tier=LANE, x_zero=x_zero, y_zero=0)
+        for sign in (1, -1):
+            acc = (x - x_zero) * 257 * sign
+            assert abs(acc) == LANE_LIMIT
+            w, bias = [127 * sign, 127 * sign, 3 * sign], room if acc > 0 else -room
+            for shift, y in ((24, 127 if acc > 0 else -128), (30, 1 if acc > 0 else -2)):
+                assert run(f, [x] * 3, [], w, [(bias, multiplier, shift)]) == unsigned([y])
 
 
 def test_max_pool():
@@ -220,13 +287,9 @@ def test_add():
 
 def test_dot_products_at_the_largest_sums():
     # 127 * 255 a tap: the accumulator of a wide layer at both ends of its range.
+    f = dense(4000, tier=EXACT, x_zero=-128, y_zero=0)
     for sign in (1, -1):
         for multiplier in (1 << 30, (1 << 31) - 1):
             for shift in (-31, -20, -8, 0):
-                f = {"kind": DENSE, "in_c": 4000, "out_c": 1, "x_zero": -128, "y_zero": 0}
-                f.update(
-                    dict.fromkeys(("in_h", "in_w", "kernel_h", "kernel_w", "out_h", "out_w"), 1)
-                )
-                f.update(stride_h=1, stride_w=1, pad_h=0, pad_w=0, low=-128, high=127)
                 x, w, rows = [127] * 4000, [127 * sign] * 4000, [(5, multiplier, shift)]
                 assert run(f, x, [], w, rows) == unsigned(expected(f, x, [], w, rows))
