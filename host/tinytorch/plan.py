@@ -38,11 +38,7 @@ def align(n: int, to: int) -> int:
 
 
 def plan(net: QuantizedNet) -> Plan:
-    """Place every tensor so that those alive together do not overlap.
-
-    Greedy by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
-    Inference": the largest first, each at the lowest place that is free during its life.
-    """
+    """Place every tensor as tinytorch_core.qops and viper kernels want it."""
     steps = len(net.operations)
     start = Buffer(
         net.operations[0].node.in_h * net.operations[0].node.in_w * net.operations[0].node.in_c,
@@ -60,8 +56,23 @@ def plan(net: QuantizedNet) -> Plan:
             used = start if source == INPUT else outputs[source]
             used.last = i
     outputs[-1].last = steps
+    arena_bytes = place([start, *outputs, *scratch])
+    return Plan(
+        start.at,
+        [b.at for b in outputs],
+        [b.at for b in scratch],
+        arena_bytes,
+    )
+
+
+def place(buffers: list[Buffer]) -> int:
+    """Give every buffer a place such that those alive together do not overlap; the bytes in all.
+
+    Greedy by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
+    Inference": the largest first, each at the lowest place that is free during its life.
+    """
     placed: list[Buffer] = []
-    for buffer in sorted([start, *outputs, *scratch], key=lambda b: -b.size):
+    for buffer in sorted(buffers, key=lambda b: -b.size):
         alive = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
         buffer.at = 0
         for other in sorted(alive, key=lambda b: b.at):
@@ -69,12 +80,7 @@ def plan(net: QuantizedNet) -> Plan:
                 break
             buffer.at = max(buffer.at, align(other.at + other.size, 4))
         placed.append(buffer)
-    return Plan(
-        start.at,
-        [b.at for b in outputs],
-        [b.at for b in scratch],
-        align(max(b.at + b.size for b in placed), 4),
-    )
+    return align(max(b.at + b.size for b in placed), 4)
 
 
 def ram(model: Model, word: int) -> int:
