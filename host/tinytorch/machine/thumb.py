@@ -10,8 +10,8 @@
     code = a.assemble()      # position-independent bytes
 
 Methods have the manual's names; what sets flags ends in s, but for cmp and tst. An operand that the
-core cannot encode raises ValueError, with the instruction. A conditional branch that reaches too
-far becomes its inverse over an unconditional one.
+core cannot encode, or whose effect the manual leaves open, raises ValueError, with the instruction.
+A conditional branch that reaches too far becomes its inverse over an unconditional one.
 """
 
 import struct
@@ -109,7 +109,10 @@ class Assembler:
         self._items.append(Pool())
 
     def load(self, d: Register, value: int) -> None:
-        """d = value, any 32-bit number; flags change."""
+        """d = value, any 32-bit number, with a sign or without; flags change."""
+        self._low("load", d)
+        if not -(1 << 31) <= value < 1 << 32:
+            raise ValueError(f"load takes numbers of 32 bits and got {value}.")
         value &= 0xFFFFFFFF
         if value < 256:
             self.movs(d, value)
@@ -119,12 +122,14 @@ class Assembler:
             self.movs(d, value >> shift)
             self.lsls(d, d, shift)
         else:
-            self._low("load", d)
             self._items.append(Literal(d, value))
 
     def assemble(self) -> bytes:
-        """The code, its length a multiple of 4. Raises ValueError for a branch or literal out of
-        reach, and for a label that is missing or there twice."""
+        """The code, for any place that is a multiple of 4, as its length is.
+
+        Raises ValueError for a branch or literal out of reach, and for a label that is missing or
+        there twice.
+        """
         items = [*self._items, Pool()]
         self._fill(items)
         while True:
@@ -240,13 +245,30 @@ class Assembler:
     @staticmethod
     def _number(name: Name, value: int, most: int, step: int = 1) -> int:
         if not 0 <= value <= most or value % step:
-            raise ValueError(f"{name} takes 0 to {most} in steps of {step} and got {value}.")
+            steps = f" in steps of {step}" if step > 1 else ""
+            raise ValueError(f"{name} takes 0 to {most}{steps} and got {value}.")
         return value // step
+
+    @staticmethod
+    def _list(name: Name, registers: tuple[Register, ...], last: "Register | None" = None) -> int:
+        """The bits of a list of low registers, and bit 8 for the one that may stand at its end."""
+        numbers = [register.number for register in registers]
+        if not numbers or numbers != sorted(set(numbers)):
+            raise ValueError(f"{name} takes registers in rising order and got {registers}.")
+        bits = 0
+        for register in registers:
+            if not register.low and register != last:
+                raise ValueError(
+                    f"{name} takes r0 to r7{f' and {last}' if last else ''} and got {register}."
+                )
+            bits |= 1 << min(register.number, 8)
+        return bits
 
     # Moves and arithmetic.
 
     def movs(self, d: Register, value: "int | Register") -> None:
         if isinstance(value, Register):
+            self._low("movs", d, value)
             self.lsls(d, value, 0)
             return
         self._low("movs", d)
@@ -261,6 +283,8 @@ class Assembler:
     def add(self, d: Register, m: "Register | int") -> None:
         """d += m, flags untouched; with a number: sp += m."""
         if isinstance(m, Register):
+            if d == m == pc:
+                raise ValueError("add cannot take pc twice.")
             self._high(0x4400, d, m)
         elif d == sp:
             opcode = 0xB000 if m >= 0 else 0xB080
@@ -296,6 +320,8 @@ class Assembler:
             self._emit(0x2800 | n.number << 8 | self._number("cmp", m, 255))
         elif n.low and m.low:
             self._emit(0x4280 | m.number << 3 | n.number)
+        elif pc in (n, m):
+            raise ValueError(f"cmp cannot take pc and got {n}, {m}.")
         else:
             self._high(0x4500, n, m)
 
@@ -429,53 +455,43 @@ class Assembler:
     def ldrsh(self, t: Register, n: Register, m: Register) -> None:
         self._access("ldrsh", None, 7, t, n, m)
 
-    def _several(
-        self, name: Name, opcode: int, n: Register, registers: tuple[Register, ...]
-    ) -> None:
-        self._low(name, n, *registers)
-        numbers = [register.number for register in registers]
-        if not numbers or numbers != sorted(set(numbers)):
-            raise ValueError(f"{name} takes registers in rising order and got {registers}.")
-        self._emit(opcode | n.number << 8 | sum(1 << number for number in numbers))
-
     def ldmia(self, n: Register, *registers: Register) -> None:
-        self._several("ldmia", 0xC800, n, registers)
+        self._low("ldmia", n)
+        self._emit(0xC800 | n.number << 8 | self._list("ldmia", registers))
 
     def stmia(self, n: Register, *registers: Register) -> None:
         if n in registers:
             raise ValueError(f"stmia {n} writes {n} back and cannot store it.")
-        self._several("stmia", 0xC000, n, registers)
-
-    def _stack(
-        self, name: Name, opcode: int, extra: Register, registers: "tuple[Register, ...]"
-    ) -> None:
-        rest = [register for register in registers if register != extra]
-        self._low(name, *rest)
-        bits = sum(1 << register.number for register in rest)
-        if not registers:
-            raise ValueError(f"{name} takes at least one register.")
-        self._emit(opcode | (extra in registers) << 8 | bits)
+        self._low("stmia", n)
+        self._emit(0xC000 | n.number << 8 | self._list("stmia", registers))
 
     def push(self, *registers: Register) -> None:
-        self._stack("push", 0xB400, lr, registers)
+        self._emit(0xB400 | self._list("push", registers, lr))
 
     def pop(self, *registers: Register) -> None:
-        self._stack("pop", 0xBC00, pc, registers)
+        self._emit(0xBC00 | self._list("pop", registers, pc))
 
     # Jumps.
 
     def b(self, target: Name, condition: "Name | None" = None) -> None:
         """Jump to a label, always or on one of CONDITIONS."""
+        if condition is not None and condition not in CONDITIONS:
+            raise ValueError(f"b takes one of {', '.join(CONDITIONS)} and got {condition}.")
         self._items.append(Branch(-1 if condition is None else CONDITIONS[condition], target))
 
     def bl(self, target: Name) -> None:
         self._items.append(Branch(-1, target, link=True))
 
+    def _exchange(self, name: Name, opcode: int, m: Register) -> None:
+        if m == pc:  # whose lowest bit is 0, as of code that is not Thumb
+            raise ValueError(f"{name} cannot take pc.")
+        self._emit(opcode | m.number << 3)
+
     def bx(self, m: Register) -> None:
-        self._emit(0x4700 | m.number << 3)
+        self._exchange("bx", 0x4700, m)
 
     def blx(self, m: Register) -> None:
-        self._emit(0x4780 | m.number << 3)
+        self._exchange("blx", 0x4780, m)
 
     def nop(self) -> None:
         self._emit(0xBF00)
