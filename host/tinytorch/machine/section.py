@@ -37,16 +37,16 @@ Step = tuple[int, int, int, int, int]  # params, x, x2, y, scratch
 
 @dataclass(frozen=True)
 class Section:
-    """What a section's header and steps say. arch: MicroPython's number of the architecture; size:
-    of the section in bytes, which the board keeps in RAM."""
+    """What a section's header and steps say. arch: MicroPython's number of the architecture; data:
+    all of its bytes, which the board keeps in RAM."""
 
     arch: int
-    size: int
     arena_bytes: int
     input_at: int
     output_at: int
     prepare: int
     steps: tuple[Step, ...]
+    data: bytes
 
     @property
     def viper(self) -> int:
@@ -95,7 +95,7 @@ def read(data: bytes) -> Section | None:
         body = HEADER_BYTES + count * STEP_BYTES
         if magic == MAGIC and abi == ABI and body <= size == len(found):
             steps = tuple(struct.iter_unpack(STEP, found[HEADER_BYTES:body]))
-            return Section(arch, size, arena_bytes, input_at, output_at, prepare, steps)
+            return Section(arch, arena_bytes, input_at, output_at, prepare, steps, found)
     raise ValueError("The model file has a kernels section of an unknown kind: update TinyTorch.")
 
 
