@@ -8,13 +8,16 @@ from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet
 from tinytorch.runtime import Model
 from tinytorch_core import qops
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
-from tinytorch_core.quant import quantize_multiplier
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, EXACT, LANE, MAX_POOL
+from tinytorch_core.quant import LANE_LIMIT, quantize_multiplier
 
 KINDS = {
     "conv2d": CONV2D, "depthwise": DEPTHWISE, "dense": DENSE,
     "max_pool": MAX_POOL, "avg_pool": AVG_POOL, "add": ADD,
 }  # fmt: skip
+WEIGHTED = ("conv2d", "depthwise", "dense")
+# Every kind in each of its tiers.
+KINDS_AND_TIERS = [(kind, EXACT) for kind in KINDS] + [(kind, LANE) for kind in WEIGHTED]
 
 
 class Reference(Model):
@@ -36,8 +39,53 @@ class Reference(Model):
         return np.array(rows).reshape(-1, *self.output_shape)
 
 
-def random_net(kind: str, rng: np.random.Generator) -> QuantizedNet:
-    """One operation with random geometry, weights, zero points and clip, extremes included."""
+def lane_weights(rng: np.random.Generator, channels: int, n: int) -> NDArray[np.int8]:
+    """(channels, n) within the lane bound for inputs from -128 to 127, often just so.
+
+    Mostly over all n weights of a channel, else over groups of fewer.
+    """
+    group = n if rng.random() < 0.8 else int(rng.integers(1, n + 1))
+    limit = LANE_LIMIT // 255
+    rows = np.zeros((channels, n), np.int8)
+    for row in rows:
+        sign = rng.choice([-1, 1])
+        for start in range(0, n, group):
+            part = row[start : start + group]
+            total = limit if rng.random() < 0.6 else int(rng.integers(limit + 1))
+            shares = rng.dirichlet(np.full(len(part), rng.choice([0.3, 1, 30])))
+            part[:] = np.minimum(rng.multinomial(total, shares), 127)
+            part *= sign if rng.random() < 0.6 else rng.choice([-1, 1], len(part)).astype(np.int8)
+    return rows
+
+
+def lane_table(
+    rng: np.random.Generator, rows: NDArray[np.int8], x_zero: int, y_zero: int
+) -> NDArray[np.int32]:
+    """(bias, multiplier, shift) of each channel, so that no input leaves an int32.
+
+    Some have outputs of a useful size, others go as far as the tier allows.
+    """
+    positive, negative = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
+    largest = positive * (127 - x_zero) + negative * (-128 - x_zero)
+    smallest = positive * (-128 - x_zero) + negative * (127 - x_zero)
+    shift = int(rng.choice([rng.integers(0, 31), rng.integers(6, 24)]))
+    table = []
+    for reach in np.maximum(largest, -smallest).tolist():
+        limit = min((1 << 15) - 1, ((1 << 31) - 1) // max(reach, 1))
+        size = int(rng.integers(1, 600) * 2.0**shift / max(reach, 1))
+        multiplier = int(rng.choice([min(size, limit), limit, rng.integers(limit + 1)]))
+        room = (1 << 31) - 1 - reach * multiplier
+        bias = (y_zero << shift) + (1 << shift >> 1) + int(rng.integers(-3, 4) * reach)
+        bias = int(rng.choice([np.clip(bias, -room, room), room, -room], p=[0.6, 0.2, 0.2]))
+        table.append((bias, multiplier, shift))
+    return np.array(table, np.int32)
+
+
+def random_net(kind: str, rng: np.random.Generator, tier: int = EXACT) -> QuantizedNet:
+    """One operation with random geometry, weights, zero points and clip, extremes included.
+
+    One of the lane tier keeps that tier's promises for any int8 input, many of them just so.
+    """
     signal = rng.random() < 0.3
     h, w, c = (
         (1 if signal else int(rng.integers(1, 7))),
@@ -69,7 +117,7 @@ def random_net(kind: str, rng: np.random.Generator) -> QuantizedNet:
     weight = np.zeros(0, np.int8)
     table = np.zeros((0, 3), np.int32)
     inputs: tuple[int, ...] = (INPUT,)
-    if kind in ("conv2d", "depthwise", "dense"):
+    if kind in WEIGHTED:
         shape = {
             "conv2d": (out_c, *kernel, c), "depthwise": (*kernel, out_c), "dense": (out_c, c),
         }[kind]  # fmt: skip
@@ -81,6 +129,10 @@ def random_net(kind: str, rng: np.random.Generator) -> QuantizedNet:
         table = np.array(
             [(b, *quantize_multiplier(f)) for b, f in zip(bias, factors, strict=True)], np.int32
         )
+        if tier == LANE:
+            rows = lane_weights(rng, out_c, weight.size // out_c)
+            weight = (rows.T if kind == "depthwise" else rows).reshape(shape)
+            table = lane_table(rng, rows, x_zero, y_zero)
     if kind == "add":
         inputs = (INPUT, INPUT)
         a, b, y = 2.0 ** rng.uniform(-6, 2, 3)
@@ -97,20 +149,44 @@ def random_net(kind: str, rng: np.random.Generator) -> QuantizedNet:
         kind, KINDS[kind], inputs, h, w, c, *out, out_c, *kernel, *stride, *pad,
         weight=weight.astype(float),
     )  # fmt: skip
-    operation = Operation(node, x_zero, y_zero, low, high, table, weight.reshape(-1))
+    operation = Operation(node, x_zero, y_zero, low, high, table, weight.reshape(-1), tier)
     quant = Quant(0.5, x_zero)
     return QuantizedNet(kind, [operation], (h, w, c), quant, (*out, out_c), Quant(1.0, y_zero), [])
 
 
-def random_input(net: QuantizedNet, rng: np.random.Generator, n: int = 3) -> NDArray[np.int8]:
+def furthest(operation: Operation) -> NDArray[np.int8]:
+    """What of all inputs takes the first window's sum of the first channel highest, (h, w, c).
+
+    In a depthwise operation, of each input channel's first filter.
+    """
+    node = operation.node
+    if node.kind == DEPTHWISE:
+        w = operation.weight.reshape(node.kernel_h, node.kernel_w, node.in_c, -1)[..., 0]
+    else:
+        w = operation.weight[: node.kernel_h * node.kernel_w * node.in_c]
+        w = w.reshape(node.kernel_h, node.kernel_w, node.in_c)
+    shape = (node.kernel_h + node.in_h, node.kernel_w + node.in_w, node.in_c)
+    x = np.full(shape, 127, np.int8)
+    x[: node.kernel_h, : node.kernel_w] = np.where(w < 0, -128, 127)
+    x = x[node.pad_h :, node.pad_w :]
+    return x[: node.in_h, : node.in_w]
+
+
+def random_input(net: QuantizedNet, rng: np.random.Generator, n: int = 4) -> NDArray[np.int8]:
+    """(n, *input_shape): mostly the ends of int8, and what takes a sum to either of its ends."""
     x = rng.integers(-128, 128, (n, *net.input_shape)).astype(np.int8)
     x[0] = rng.choice([-128, 127], x[0].shape)
+    if len(net.operations[0].weight):
+        x[1] = furthest(net.operations[0])
+        x[2] = ~x[1]
     return x
 
 
-def random_case(kind: str, seed: int) -> tuple[bytes, NDArray[np.int8], NDArray[np.int8]]:
+def random_case(
+    kind: str, seed: int, tier: int = EXACT
+) -> tuple[bytes, NDArray[np.int8], NDArray[np.int8]]:
     """A model file, inputs, and the outputs that the specification gives."""
     rng = np.random.default_rng(seed)
-    net = random_net(kind, rng)
+    net = random_net(kind, rng, tier)
     data, x = to_bytes(net), random_input(net, rng)
     return data, x, Reference(data).run_batch(x)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT, micropython
 from tests.networks import random_network
-from tests.operations import KINDS, Reference, random_case
+from tests.operations import KINDS_AND_TIERS, Reference, random_case
 from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
@@ -38,10 +38,10 @@ def write(path: Path, cases) -> None:
             f.write(data + x.tobytes() + y.tobytes())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_kernels_equal_the_specification(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
+def test_kernels_equal_the_specification(kind, tier, tmp_path):
     path = tmp_path / kind
-    write(path, (random_case(kind, seed) for seed in range(CASES)))
+    write(path, (random_case(kind, seed, tier) for seed in range(CASES)))
     assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [CASES, CASES]
 
 
@@ -89,10 +89,10 @@ def test_networks_equal_the_specification(tmp_path):
     assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [30, 30]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_allocates_nothing(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
+def test_a_run_allocates_nothing(kind, tier, tmp_path):
     path = tmp_path / kind
-    path.write_bytes(random_case(kind, 1)[0])
+    path.write_bytes(random_case(kind, 1, tier)[0])
     code = f"print(json.dumps(c.allocated({str(path)!r})))"
     assert on_the_board(code, "200k") == [0, 0]
 

@@ -250,7 +250,7 @@ def test_the_lane_tier_rounds_down():
 
 
 def test_the_lane_tier_at_the_ends_of_its_words():
-    # 257 * 255 = LANE_LIMIT, then the largest multiplier and all the bias that an int32 still holds.
+    # 257 * 255 = LANE_LIMIT; then the largest multiplier, and all the bias that int32 has room for.
     multiplier = (1 << 15) - 1
     room = (1 << 31) - 1 - LANE_LIMIT * multiplier
     for x_zero, x in ((-128, 127), (127, -128)):

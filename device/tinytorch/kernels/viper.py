@@ -3,12 +3,13 @@
 Each kernel equals its namesake in tinytorch_core.qops to the byte. Viper has no signed bytes, so
 activations are handled as offset binary, byte ^ 128 = value + 128. Words are 32 bits on a board
 and 64 on the unix port, where ptr32 reads unsigned: signed fields are masked after adding their
-bias, and an accumulator, exact modulo 2**32 till then, gets its sign back once (`top`).
+bias, and an accumulator, exact modulo 2**32 till then, gets its sign back once (`top`). In the lane
+tier that comes after the multiplication, which may wrap.
 
 Requantization without a 64-bit product: with a = a1 * 2**15 + a0 and m = m1 * 2**15 + m0,
     (a * m + 2**30) >> 31 = (a1 * m1 + ((a1 * m0 + a0 * m1 + (a0 * m0 >> 15) + 2**15) >> 15)) >> 1
-where the inner sum is shifted in two parts, so that neither overflows. It stands in every kernel
-because a call from viper goes through Python's calling convention, which would allocate.
+where the inner sum is shifted in two parts, so that neither overflows. It stands here twice because
+a call from viper goes through Python's calling convention, which would allocate.
 p[...] are the FIELDS of tinytorch_core.model in their order.
 """
 
@@ -16,11 +17,12 @@ import micropython
 
 
 @micropython.viper
-def _dot(d: ptr32, k: ptr8, acc: int):
-    """CONV2D and DENSE: gather a window into the scratch, then one dot product a channel.
+def _weighted(d: ptr32, k: ptr8, acc: int):
+    """CONV2D, DEPTHWISE and DENSE in both tiers.
 
-    The arguments (arena, program, at) have the names that they get in the inner loop: viper keeps
-    the first three local variables in registers.
+    CONV2D and DENSE gather a window into the scratch, then do one dot product a channel. The
+    arguments (arena, program, at) have the names that they get in the inner loop: viper keeps the
+    first three local variables in registers.
     """
     base = int(d)
     code = int(k)
@@ -30,166 +32,117 @@ def _dot(d: ptr32, k: ptr8, acc: int):
     in_h = p[4]
     in_w = p[5]
     in_c = p[6]
+    out_c = p[9]
     kernel_h = p[10]
     kernel_w = p[11]
+    depthwise = p[0] == 2
+    filters = out_c // in_c
     x_zero = (p[16] + 128) & 255
     y_zero = (p[17] + 128) & 255
     length = kernel_h * kernel_w * in_c
     low = (p[18] + 128) & 255
     high = (p[19] + 128) & 255
+    lane = p[23] == 1
     top = 1  # 1 << 31 as a literal would be an object on 32 bits
     top <<= 31
     row = 0
     while row < p[7]:
         column = 0
         while column < p[8]:
-            n = 0
             total = 0
-            h = row * p[12] - p[14]
-            h_end = h + kernel_h
-            while h < h_end:
-                w = column * p[13] - p[15]
-                w_end = w + kernel_w
-                while w < w_end:
-                    if h < 0 or h >= in_h or w < 0 or w >= in_w:
-                        end = n + in_c
-                        while n < end:
-                            patch[n] = 0
-                            n += 1
-                    else:
-                        x = ptr8(base + p[1] + (h * in_w + w) * in_c)
-                        i = 0
-                        while i < in_c:
-                            v = (x[i] ^ 128) - x_zero
-                            patch[n] = v
-                            total += v
-                            n += 1
-                            i += 1
-                    w += 1
-                h += 1
-            # The weights are read as w + 128, so 128 * total comes off again.
-            total <<= 7
-            t = ptr32(code + p[20])
-            k = ptr8(code + p[21])
-            o = p[9]
-            while o > 0:
-                acc = t[0] - total
-                d = patch
-                n = length
-                while n >= 4:
-                    acc += (
-                        d[0] * (k[0] ^ 128)
-                        + d[1] * (k[1] ^ 128)
-                        + d[2] * (k[2] ^ 128)
-                        + d[3] * (k[3] ^ 128)
-                    )
-                    d = ptr32(int(d) + 16)
-                    k = ptr8(int(k) + 4)
-                    n -= 4
-                while n > 0:
-                    acc += d[0] * (k[0] ^ 128)
-                    d = ptr32(int(d) + 4)
-                    k = ptr8(int(k) + 1)
-                    n -= 1
-                acc = ((acc & (top | (top - 1))) ^ top) - top
-                m = t[1]
-                shift = (t[2] + 32) & 63
-                if shift > 32:
-                    acc <<= shift - 32
-                    shift = 32
-                a1 = acc >> 15
-                a0 = acc & 32767
-                m1 = m >> 15
-                m0 = m & 32767
-                u = a0 * m1
-                v = a1 * m0 + ((a0 * m0) >> 15) + 32768
-                v = (u >> 15) + (v >> 15) + (((u & 32767) + (v & 32767)) >> 15)
-                v = (a1 * m1 + v) >> 1
-                if shift < 32:
-                    mask = (1 << (32 - shift)) - 1
-                    m = mask >> 1
-                    if v < 0:
-                        m += 1
-                    n = v & mask
-                    v >>= 32 - shift
-                    if n > m:
-                        v += 1
-                v += y_zero
-                if v < low:
-                    v = low
-                if v > high:
-                    v = high
-                y[0] = v ^ 128
-                y = ptr8(int(y) + 1)
-                t = ptr32(int(t) + 12)
-                o -= 1
-            column += 1
-        row += 1
-
-
-@micropython.viper
-def _depthwise(arena, program, at: int):
-    p = ptr32(int(ptr8(program)) + at)
-    base = int(ptr8(arena))
-    code = int(ptr8(program))
-    y = ptr8(base + p[3])
-    in_h = p[4]
-    in_w = p[5]
-    in_c = p[6]
-    out_c = p[9]
-    filters = out_c // in_c
-    x_zero = (p[16] + 128) & 255
-    y_zero = (p[17] + 128) & 255
-    low = (p[18] + 128) & 255
-    high = (p[19] + 128) & 255
-    top = 1  # 1 << 31 as a literal would be an object on 32 bits
-    top <<= 31
-    row = 0
-    while row < p[7]:
-        column = 0
-        while column < p[8]:
-            t = ptr32(code + p[20])
-            o = 0
-            while o < out_c:
-                x = base + p[1] + o // filters
-                k = ptr8(code + p[21] + o)
-                acc = t[0]
+            if not depthwise:
+                n = 0
                 h = row * p[12] - p[14]
-                h_end = h + p[10]
+                h_end = h + kernel_h
                 while h < h_end:
                     w = column * p[13] - p[15]
-                    w_end = w + p[11]
+                    w_end = w + kernel_w
                     while w < w_end:
-                        if h >= 0 and h < in_h and w >= 0 and w < in_w:
-                            q = ptr8(x + (h * in_w + w) * in_c)
-                            acc += ((q[0] ^ 128) - x_zero) * ((k[0] ^ 128) - 128)
-                        k = ptr8(int(k) + out_c)
+                        if h < 0 or h >= in_h or w < 0 or w >= in_w:
+                            end = n + in_c
+                            while n < end:
+                                patch[n] = 0
+                                n += 1
+                        else:
+                            x = ptr8(base + p[1] + (h * in_w + w) * in_c)
+                            i = 0
+                            while i < in_c:
+                                v = (x[i] ^ 128) - x_zero
+                                patch[n] = v
+                                total += v
+                                n += 1
+                                i += 1
                         w += 1
                     h += 1
-                acc = ((acc & (top | (top - 1))) ^ top) - top
+                # The weights are read as w + 128, so 128 * total comes off again.
+                total <<= 7
+            t = ptr32(code + p[20])
+            k = ptr8(code + p[21])
+            o = 0
+            while o < out_c:
+                acc = 0 - total
+                if depthwise:
+                    k = ptr8(code + p[21] + o)
+                    source = base + p[1] + o // filters
+                    h = row * p[12] - p[14]
+                    h_end = h + kernel_h
+                    while h < h_end:
+                        w = column * p[13] - p[15]
+                        w_end = w + kernel_w
+                        while w < w_end:
+                            if h >= 0 and h < in_h and w >= 0 and w < in_w:
+                                q = ptr8(source + (h * in_w + w) * in_c)
+                                acc += ((q[0] ^ 128) - x_zero) * ((k[0] ^ 128) - 128)
+                            k = ptr8(int(k) + out_c)
+                            w += 1
+                        h += 1
+                else:
+                    d = patch
+                    n = length
+                    while n >= 4:
+                        acc += (
+                            d[0] * (k[0] ^ 128)
+                            + d[1] * (k[1] ^ 128)
+                            + d[2] * (k[2] ^ 128)
+                            + d[3] * (k[3] ^ 128)
+                        )
+                        d = ptr32(int(d) + 16)
+                        k = ptr8(int(k) + 4)
+                        n -= 4
+                    while n > 0:
+                        acc += d[0] * (k[0] ^ 128)
+                        d = ptr32(int(d) + 4)
+                        k = ptr8(int(k) + 1)
+                        n -= 1
                 m = t[1]
-                shift = (t[2] + 32) & 63
-                if shift > 32:
-                    acc <<= shift - 32
-                    shift = 32
-                a1 = acc >> 15
-                a0 = acc & 32767
-                m1 = m >> 15
-                m0 = m & 32767
-                u = a0 * m1
-                v = a1 * m0 + ((a0 * m0) >> 15) + 32768
-                v = (u >> 15) + (v >> 15) + (((u & 32767) + (v & 32767)) >> 15)
-                v = (a1 * m1 + v) >> 1
-                if shift < 32:
-                    mask = (1 << (32 - shift)) - 1
-                    m = mask >> 1
-                    if v < 0:
-                        m += 1
-                    n = v & mask
-                    v >>= 32 - shift
-                    if n > m:
-                        v += 1
-                v += y_zero
+                if lane:
+                    acc *= m
+                acc = (((acc + t[0]) & (top | (top - 1))) ^ top) - top
+                if lane:
+                    v = (acc >> t[2]) + 128
+                else:
+                    shift = (t[2] + 32) & 63
+                    if shift > 32:
+                        acc <<= shift - 32
+                        shift = 32
+                    a1 = acc >> 15
+                    a0 = acc & 32767
+                    m1 = m >> 15
+                    m0 = m & 32767
+                    u = a0 * m1
+                    v = a1 * m0 + ((a0 * m0) >> 15) + 32768
+                    v = (u >> 15) + (v >> 15) + (((u & 32767) + (v & 32767)) >> 15)
+                    v = (a1 * m1 + v) >> 1
+                    if shift < 32:
+                        mask = (1 << (32 - shift)) - 1
+                        m = mask >> 1
+                        if v < 0:
+                            m += 1
+                        n = v & mask
+                        v >>= 32 - shift
+                        if n > m:
+                            v += 1
+                    v += y_zero
                 if v < low:
                     v = low
                 if v > high:
@@ -317,4 +270,4 @@ def _add(arena, program, at: int):
 
 
 # By the numbers of tinytorch_core.model.
-KERNELS = {1: _dot, 2: _depthwise, 3: _dot, 4: _pool, 5: _pool, 6: _add}
+KERNELS = {1: _weighted, 2: _weighted, 3: _weighted, 4: _pool, 5: _pool, 6: _add}
