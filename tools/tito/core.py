@@ -6,7 +6,13 @@ jump that is taken); flash caches and the bus's contention are not modelled, so:
 
 import struct
 
+import numpy as np
+from numpy.typing import NDArray
 from rp2040py import RP2040
+
+from tinytorch.machine import section
+from tinytorch.runtime import Model
+from tinytorch_core.model import FIELDS, RECORD_BYTES
 
 RAM = 0x20000000
 RAM_BYTES = 264 * 1024
@@ -62,3 +68,46 @@ class Core:
     def result(self) -> int:
         """What the last call left in r0."""
         return self._core.registers[0]
+
+
+class CoreModel:
+    """A model file with machine code for all of its operations, loaded as the board loads it."""
+
+    def __init__(self, data: bytes) -> None:
+        found = section.read(data)
+        if found is None or not all(step[0] for step in found.steps):
+            raise ValueError("An operation has no machine code: it needs a MicroPython to run.")
+        model = Model(data)
+        self.core = core = Core()
+        self._section, self._input, self._output = found, len(model.input), len(model.output)
+        self._output_shape = model.output_shape
+        program = bytearray(model._program)
+        for i, step in enumerate(found.steps):
+            for name, value in zip(("x", "x2", "y", "scratch"), step[1:], strict=True):
+                at = RECORD_BYTES * i + 4 * FIELDS.index(name)
+                struct.pack_into("<i", program, at, value)
+        self._program = RAM
+        self._arena = self._program + -(-len(program) // 16) * 16
+        self._code = self._arena + -(-found.arena_bytes // 16) * 16
+        blocks = [step[0] for step in found.steps if step[0] > 0]
+        part = bytearray(found.data)
+        for block in {*blocks, found.prepare} - {0}:
+            entry = struct.unpack_from("<I", part, block)[0]
+            struct.pack_into("<I", part, block, self._code + entry | 1)
+        core.write(self._program, bytes(program))
+        core.write(self._code, bytes(part))
+        if self._code + len(part) > STACK - 1024:
+            raise ValueError("The model does not fit into the RAM.")
+        if found.prepare:
+            self._call(found.prepare)
+
+    def _call(self, block: int) -> int:
+        entry = struct.unpack("<I", self.core.read(self._code + block, 4))[0]
+        return self.core.call(entry, self._arena, self._program, self._code + block)
+
+    def run(self, x: NDArray[np.int8]) -> tuple[NDArray[np.int8], list[int]]:
+        """One inference: the output, and the cycles of each operation."""
+        self.core.write(self._arena + self._section.input_at, x.tobytes())
+        cycles = [self._call(step[0]) if step[0] > 0 else 0 for step in self._section.steps]
+        y = self.core.read(self._arena + self._section.output_at, self._output)
+        return np.frombuffer(y, np.int8).reshape(self._output_shape), cycles

@@ -45,8 +45,7 @@ from tinytorch.machine.thumb import (
 )
 
 WORDS = 5  # at most, in a block: r2 to r6
-STRAIGHT = 64  # weights of a channel that are unrolled; of more, PIECE a turn
-PIECE = 32
+STRAIGHT = 64  # so many weights of a channel are unrolled; of more, half as many a turn
 
 X = (r2, r3, r4, r5, r6)
 SUM = (r8, r9, r10, r11, r12)
@@ -54,23 +53,25 @@ SUM = (r8, r9, r10, r11, r12)
 
 @dataclass(frozen=True)
 class Lane:
-    """The lane tier's output, (sum * m + b) >> shift. shift 0: it is a parameter, in r1, so that
+    """The lane tier's output, (sum * m + b) >> shift. shift None: it is a parameter, in r1, so that
     layers share the code; where r1 is needed for something else (`shift_in_code`) it is here.
     wide: outputs reach further than the clip table, and are compared with low and high first."""
 
-    shift: int = 0
+    shift: "int | None" = None
     wide: bool = False
+
+
+COARSE_BITS = 5
 
 
 @dataclass(frozen=True)
 class Exact:
     """TensorFlow Lite's requantization. (sum >> coarse) * m + b is the output with `fraction` bits
-    of fraction, a little too large; where the fraction is below 2**-zone, and with zone 0 always,
-    the exact arithmetic decides."""
+    of fraction, a little too large; where the fraction is below the parameter `doubt` (unsigned, of
+    2**32), and with 0 bits of it always, the exact arithmetic decides. A row has
+    m << COARSE_BITS | coarse in place of m."""
 
-    coarse: int
     fraction: int
-    zone: int
 
 
 Tail = Lane | Exact
@@ -114,6 +115,7 @@ class Dot:
     words_in: bool
     words_out: bool
     tail: Tail
+    straight: int = STRAIGHT
 
     @property
     def blocks(self) -> int:
@@ -174,7 +176,7 @@ class Depthwise:
 
 
 def shift_in_code(groups: int, out_c: int, words_out: bool) -> bool:
-    """Whether `Lane.shift` must say the shift."""
+    """Whether `Lane.shift` must say the shift, because r1 holds a stride or a partial sum."""
     return groups > 1 or (not words_out and out_c > 255)
 
 
@@ -355,13 +357,13 @@ def _setup(a: Kernel, shape: "Dot | Depthwise", first: int) -> None:
         a.put(r3, "skew")
 
 
-TAIL = {True: ("low", "high", "skew", "zero"), False: ("low", "high", "shift")}
+TAIL = {True: ("low", "high", "skew", "zero", "doubt"), False: ("low", "high", "shift")}
 
 
 def dot(shape: Dot) -> bytes:
     """Parameters: x, y, scratch (arena), weights (program), rows, clip (from the block on), the
     high lane's distance in bytes, low, high, then shift, or of the exact tier: the place of the
-    first channel's multiplier in the program, and the zero point.
+    first channel's multiplier in the program, the zero point, and `doubt`.
 
     rows: a row a channel: what each group's sum begins with, then m and b. clip: the byte that
     output 0 becomes, with those of all outputs that can occur around it. scratch: a block.
@@ -424,7 +426,7 @@ def dot(shape: Dot) -> bytes:
             a.mov(r0, lr)
         else:
             a.get(r0, "block")
-        _products(a, length, n)
+        _products(a, length, n, shape.straight)
         if len(groups) > 1:
             a.add_sp(r7, frame["sums"] + 4 * n * g)
             for x, total in zip(X[:n], SUM, strict=False):
@@ -470,7 +472,7 @@ def dot(shape: Dot) -> bytes:
     return a.assemble()
 
 
-def _products(a: Kernel, length: int, n: int) -> None:
+def _products(a: Kernel, length: int, n: int, most: int) -> None:
     """Add `length` inputs times a channel's weights to the n sums; r0 and r1 go on."""
 
     def straight(count: int) -> None:
@@ -484,18 +486,19 @@ def _products(a: Kernel, length: int, n: int) -> None:
                 a.add(total, x)
         a.adds(r1, r1, (count - 1) % 32 + 1)
 
-    turns = length // PIECE if length > STRAIGHT else 0
+    piece = most // 2
+    turns = length // piece if length > most else 0
     if turns:
-        a.load(r7, turns * PIECE)
+        a.load(r7, turns * piece)
         a.add(r7, r1)
         a.mov(lr, r7)
         loop = a.unique("products")
         a.label(loop)
-        straight(PIECE)
+        straight(piece)
         a.cmp(r1, lr)
         a.b(loop, "ne")
-    if length - turns * PIECE:
-        straight(length - turns * PIECE)
+    if length - turns * piece:
+        straight(length - turns * piece)
 
 
 def _begin(a: Kernel, shape: Dot) -> None:
@@ -536,8 +539,7 @@ def _outputs(a: Kernel, shape: "Dot | Depthwise", groups: int) -> Callable[[], N
     a.get(r0, "y")
     if isinstance(tail, Exact):
         return _exact_outputs(a, n, out_c, tail)
-    in_code = shift_in_code(groups, out_c, shape.words_out)
-    if not in_code:
+    if tail.shift is None:
         a.get(r1, "shift")
     elif groups == 1:
         a.load(r1, out_c)
@@ -549,7 +551,10 @@ def _outputs(a: Kernel, shape: "Dot | Depthwise", groups: int) -> Callable[[], N
     def output(value: Register) -> None:
         a.muls(value, r2)
         a.adds(value, value, r5)
-        a.asrs(value, value, tail.shift if in_code else r1)
+        if tail.shift is None:
+            a.asrs(value, value, r1)
+        elif tail.shift:
+            a.asrs(value, value, tail.shift)
         if tail.wide:
             a.clip(value, r6)
             a.get(r6, "clip")
@@ -608,20 +613,24 @@ def _sum_of_groups(a: Kernel, word: int, n: int, groups: int) -> None:
 
 
 def _exact_outputs(a: Kernel, n: int, out_c: int, tail: Exact) -> Callable[[], None]:
+    """As _outputs; r1 coarse    r4 output    r7 fraction, or scratch    lr doubt."""
     later: list[tuple[Name, Name, Register]] = []
-    if out_c > 255:
-        a.load(r1, out_c)
+    if tail.fraction:
+        a.movs(r1, (1 << COARSE_BITS) - 1)
+        a.ands(r1, r2)
+        a.lsrs(r2, r2, COARSE_BITS)
+        a.get(r7, "doubt")
+        a.mov(lr, r7)
     for word in range(n):
-        if tail.zone:
+        if tail.fraction:
             a.mov(r4, SUM[word])
-            if tail.coarse:
-                a.asrs(r4, r4, tail.coarse)
+            a.asrs(r4, r4, r1)
             a.muls(r4, r2)
             a.adds(r4, r4, r5)
             a.lsls(r7, r4, 32 - tail.fraction)
-            a.lsrs(r7, r7, 32 - tail.zone)
+            a.cmp(r7, lr)
             doubt, done = a.unique("doubt"), a.unique("done")
-            a.b(doubt, "eq")
+            a.b(doubt, "lo")
             later.append((doubt, done, SUM[word]))
             a.asrs(r4, r4, tail.fraction)
             a.label(done)
@@ -631,13 +640,15 @@ def _exact_outputs(a: Kernel, n: int, out_c: int, tail: Exact) -> Callable[[], N
         a.ldrb(r4, r6, r4)
         a.strb(r4, r0, 0)
         if word + 1 < n:
-            a.adds(r0, r0, out_c if out_c <= 255 else r1)
+            a.step(r0, out_c, r7)
 
     def out_of_line() -> None:
         for doubt, done, total in later:
             a.label(doubt)
             a.mov(r3, total)
             a.bl("exact")
+            a.get(r7, "doubt")
+            a.mov(lr, r7)
             a.b(done)
 
     return out_of_line

@@ -4,38 +4,32 @@ Kernels take inputs as u = x + 128 and have their sums begin with a constant, so
     sum(w * (x - x_zero)) = sum(w * u) - (x_zero + 128) * sum(w).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.machine.armv6m import Exact, Lane, Tail
-from tinytorch_core.model import DEPTHWISE, LANE, Op
-from tinytorch_core.quant import LANE_LIMIT
+from tinytorch import lanes
+from tinytorch.machine.armv6m import COARSE_BITS, Exact, Lane, Tail
+from tinytorch_core.model import Op
 
 Int64 = NDArray[np.int64]
 
 MOST_CLIP = 4096  # bytes of a clip table; a layer that would need more compares
+MOST_DOUBT = 0.25  # the part of all sums above which trying first does not pay
 
 
 @dataclass(frozen=True)
 class Rows:
     """rows: int64 (out_c, groups + 2), to be taken modulo 2**32; least, most: of all outputs that
-    can occur before the clip table has them."""
+    can occur before the clip table has them; doubt: see armv6m.Exact."""
 
     rows: Int64
     least: int
     most: int
     tail: Tail
-
-
-def weights(op: Op, program: bytes) -> Int64:
-    """(out_c, weights of a channel), in the order in which sums take them."""
-    shape: tuple[int, ...] = (op.out_c, op.kernel_h * op.kernel_w * op.in_c)
-    if op.kind == DEPTHWISE:
-        shape = (op.kernel_h * op.kernel_w, op.out_c)
-    flat = np.frombuffer(program, np.int8, shape[0] * shape[1], op.weight).reshape(shape)
-    return (flat.T if op.kind == DEPTHWISE else flat).astype(np.int64)
+    doubt: int = 0
 
 
 def table(op: Op, program: bytes) -> Int64:
@@ -44,96 +38,105 @@ def table(op: Op, program: bytes) -> Int64:
     return rows.T.astype(np.int64)
 
 
-def _reach(w: Int64, low: int, high: int) -> tuple[Int64, Int64]:
-    """The least and the largest sum of w * u for u from low to high, (out_c,) each."""
+def _reach(w: Int64, inputs: tuple[int, int]) -> tuple[Int64, Int64]:
+    """The least and the largest sum of w * u for inputs in this range, (out_c,) each."""
+    low, high = inputs[0] + 128, inputs[1] + 128
     plus, minus = np.maximum(w, 0).sum(1), np.minimum(w, 0).sum(1)
     return plus * low + minus * high, plus * high + minus * low
 
 
-def rows(
-    op: Op, program: bytes, inputs: tuple[int, int], groups: tuple[int, ...], lanes: int
+def overflows(op: Op, program: bytes, inputs: tuple[int, int]) -> bool:
+    """Whether a lane-tier operation can leave 32 bits, which no file that we write does."""
+    w = lanes.rows(op, program)
+    bias, m, _ = table(op, program)
+    zero = (op.x_zero + 128) * w.sum(1)
+    reach = np.max([np.abs(each - zero) for each in _reach(w, inputs)], 0)
+    return bool((reach * m + np.abs(bias)).max() >= 1 << 31)
+
+
+def lane_rows(
+    op: Op, program: bytes, inputs: tuple[int, int], groups: tuple[int, ...], count: int
 ) -> Rows:
-    """What the kernels need of an operation whose inputs lie in `inputs` (int8 values).
+    """Of an operation of the lane tier, whose inputs lie in this range, with `count` sums a word.
 
     groups: lengths of the runs of weights that have a sum of their own.
     """
-    low, high = inputs[0] + 128, inputs[1] + 128
-    w = weights(op, program)
-    if op.tier == LANE:
-        return _lane_rows(op, program, w, (low, high), groups, lanes)
-    return _exact_rows(op, program, w, (low, high))
-
-
-def _lane_rows(
-    op: Op, program: bytes, w: Int64, u: tuple[int, int], groups: tuple[int, ...], lanes: int
-) -> Rows:
+    w = lanes.rows(op, program)
     bias, m, shift = table(op, program)
-    begins = []
     ends = np.cumsum(groups)
-    for start, end in zip(ends - groups, ends, strict=True):
-        least, most = _reach(w[:, start:end], *u)
-        assert lanes == 1 or (most - least).max() <= LANE_LIMIT
-        begins.append(-least)
-    least, most = _reach(w, *u)
+    begins = [
+        -_reach(w[:, start:end], inputs)[0] for start, end in zip(ends - groups, ends, strict=True)
+    ]
     begin = np.sum(begins, 0)
     b = bias - m * (begin + (op.x_zero + 128) * w.sum(1))
-    outputs = np.concatenate(
-        [((least + begin) * m + b) >> shift, ((most + begin) * m + b) >> shift]
-    )
-    if lanes == 2:
+    outputs = [((each + begin) * m + b) >> shift for each in _reach(w, inputs)]
+    least, most = int(np.min(outputs)), int(np.max(outputs))
+    wide = most - least >= MOST_CLIP
+    if count == 2:
         begins = [each * 0x10001 for each in begins]
-    least_output, most_output = int(outputs.min()), int(outputs.max())
-    if most_output - least_output >= MOST_CLIP:
-        return Rows(np.stack([*begins, m, b], 1), 0, 0, Lane(int(shift[0]), wide=True))
-    return Rows(np.stack([*begins, m, b], 1), least_output, most_output, Lane(int(shift[0])))
+    tail = Lane(int(shift[0]), wide)
+    return Rows(np.stack([*begins, m, b], 1), *((0, 0) if wide else (least, most)), tail)
 
 
-def _exact_rows(op: Op, program: bytes, w: Int64, u: tuple[int, int]) -> Rows:
-    bias, multiplier, shift = table(op, program)
-    begin = bias - (op.x_zero + 128) * w.sum(1)
-    least, most = (begin + each for each in _reach(w, *u))
-    factor = multiplier * 2.0 ** (shift - 31)
-    exact, m, b = exact_constants(factor, shift, least, most, op.y_zero)
-    span = 0, 0
-    if exact.zone:
-        outputs = [((each >> exact.coarse) * m + b) >> exact.fraction for each in (least, most)]
-        span = int(np.min(outputs)) - 1, int(np.max(outputs)) + 1
-    if span[1] - span[0] >= MOST_CLIP:
-        exact, span = Exact(0, 0, 0), (0, 0)
-    return Rows(np.stack([begin, m, b], 1), *span, exact)
+def exact_rows(ops: Sequence[Op], program: bytes, inputs: Sequence[tuple[int, int]]) -> list[Rows]:
+    """Of operations of the exact tier that share a kernel, each with the range of its inputs."""
+    columns = []
+    for op, each in zip(ops, inputs, strict=True):
+        w = lanes.rows(op, program)
+        bias, multiplier, shift = table(op, program)
+        begin = bias - (op.x_zero + 128) * w.sum(1)
+        least, most = (begin + sums for sums in _reach(w, each))
+        factor = multiplier * 2.0 ** (shift - 31)
+        columns.append((begin, factor, shift, least, most, np.full_like(begin, op.y_zero)))
+    begin, factor, shift, least, most, zero = (
+        np.concatenate(c) for c in zip(*columns, strict=True)
+    )
+    tail, doubt, coarse, m, b = exact_constants(factor, shift, least, most, zero)
+    ends = np.cumsum([op.out_c for op in ops])
+    spans = [(0, 0)] * len(ops)
+    if tail.fraction:
+        low, high = (((each >> coarse) * m + b) >> tail.fraction for each in (least, most))
+        spans = [
+            (int(a.min()) - 1, int(z.max()) + 1)
+            for a, z in zip(np.split(low, ends[:-1]), np.split(high, ends[:-1]), strict=True)
+        ]
+    if any(z - a >= MOST_CLIP for a, z in spans):
+        tail, spans = Exact(0), [(0, 0)] * len(ops)
+    rows = np.split(np.stack([begin, m << COARSE_BITS | coarse, b], 1), ends[:-1])
+    return [Rows(r, *span, tail, doubt) for r, span in zip(rows, spans, strict=True)]
 
 
 def exact_constants(
-    factor: NDArray[np.float64], shift: Int64, least: Int64, most: Int64, y_zero: int
-) -> tuple[Exact, Int64, Int64]:
-    """How the exact tier's outputs come from sums between least and most without 64 bits.
+    factor: NDArray[np.float64], shift: Int64, least: Int64, most: Int64, y_zero: Int64
+) -> tuple[Exact, int, Int64, Int64, Int64]:
+    """How the exact tier's outputs come from sums between least and most without 64 bits: the tail,
+    its `doubt`, and each channel's coarse, m and b.
 
     With a = sum >> coarse, (a * m + b) / 2**fraction is larger than the true output + 1/2 by more
     than nothing and less than `error`, so that its floor is the output unless its fraction is below
-    `error`. All three are the same for a layer's channels, (out_c,) each.
+    `error`. Arrays are (channels,).
     """
-    reach = np.maximum(np.abs(least), np.abs(most)).max() if len(least) else 0
-    top = (np.maximum(np.abs(least), np.abs(most)) * factor).max() + abs(y_zero) + 2
+    reach = np.maximum(np.abs(least), np.abs(most))
+    top = (reach * factor + np.abs(y_zero)).max() + 2
     fraction = min(30 - int(np.ceil(np.log2(top + 1))), 24)
     # Where outputs are not clipped anyway, |output - zero point| stays below 256.
-    within = np.minimum(np.maximum(np.abs(least), np.abs(most)), 257 / np.maximum(factor, 1e-30))
+    within = np.minimum(reach, 257 / np.maximum(factor, 1e-30))
     # Double rounding moves the border between two outputs by at most one step of the first.
     twice = np.where(shift < 0, 2.0 ** np.minimum(shift, 0), 0.0)
-    best, constants = Exact(0, 0, 0), None
-    for coarse in range(int(reach).bit_length()):
-        m = np.rint(factor * 2.0 ** (coarse + fraction)).astype(np.int64)
-        if m.max() >= 1 << 31:
-            break
-        margin = factor * 2.0**coarse + within / 2.0 ** (coarse + fraction + 1) + twice
-        error = margin + within / 2.0 ** (coarse + fraction + 1) + twice
-        zone = int(np.floor(-np.log2(error.max() + 2.0**-fraction)))
-        if zone > best.zone:
-            best = Exact(coarse, fraction, zone)
-            constants = m, np.ceil((0.5 + y_zero + margin) * 2.0**fraction).astype(np.int64)
-    if constants is None or best.zone < 2:
+    # What the bits that `coarse` drops, and those that m lacks, can do: [coarse, channel].
+    coarse = np.arange(24)[:, None]
+    margin = factor * 2.0**coarse + within / 2.0 ** (coarse + fraction + 1) + twice
+    error = margin + within / 2.0 ** (coarse + fraction + 1) + twice
+    error[factor * 2.0 ** (coarse + fraction) >= 1 << 31 - COARSE_BITS] = 2.0
+    best = error.argmin(0)
+    channels = np.arange(len(factor))
+    doubt = error[best, channels].max() + 2.0**-fraction
+    if fraction < 8 or doubt > MOST_DOUBT:
         zeros = np.zeros_like(least)
-        return Exact(0, 0, 0), zeros, zeros
-    return best, *constants
+        return Exact(0), 0, zeros, zeros, zeros
+    m = np.rint(factor * 2.0 ** (best + fraction)).astype(np.int64)
+    b = np.ceil((0.5 + y_zero + margin[best, channels]) * 2.0**fraction).astype(np.int64)
+    return Exact(fraction), int(np.ceil(doubt * 2.0**32)), best, m, b
 
 
 def clip(low: int, high: int, least: int, most: int, words: bool) -> tuple[bytes, int]:

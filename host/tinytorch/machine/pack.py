@@ -1,0 +1,406 @@
+"""Which kernel runs which operation of a model on a board, and the section that says so.
+
+Decided here, for each operation: its kernel, how many sums share a word, how many words make a
+block, how long the groups of weights are whose sums share one, and whether its output stays in
+words for the next one or becomes bytes.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from tinytorch import lanes
+from tinytorch.graph import INPUT
+from tinytorch.machine import armv6m, cost, tables
+from tinytorch.machine.armv6m import Depthwise, Dot, Exact, Lane, Tail, Window, shift_in_code
+from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
+from tinytorch.machine.tables import Rows
+from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
+from tinytorch.plan import Buffer, place
+from tinytorch.runtime import Model
+from tinytorch_core.model import ADD, CONV2D, DENSE, DEPTHWISE, LANE, Op
+from tinytorch_core.quant import LANE_LIMIT
+
+ARMV6M = 4  # MicroPython's number of the architecture
+MOST_CODE = 8192  # bytes of RAM that kernels may take
+MOST_GROUPS = 8  # of one channel's weights
+LEAST_STRAIGHT = 16  # weights of a channel that stay unrolled
+MOST_TAPS = 100  # of a depthwise kernel: they lie on the stack
+
+WEIGHTED = {CONV2D: "conv", DEPTHWISE: "depthwise", DENSE: "dense"}
+
+Shape = Dot | Depthwise
+
+
+@dataclass
+class Choice:
+    """How an operation runs. shape None: the board's own kernel, viper. notes: why it is not what
+    its tier would let one expect, whole sentences."""
+
+    op: Op
+    inputs: tuple[int, int]
+    shape: "Shape | None" = None
+    cycles: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kernel(self) -> str:
+        return type(self.shape).__name__.lower() if self.shape else "viper"
+
+
+@dataclass
+class Plan:
+    """A model on a board: its choices in the order of operations, and the section for its file."""
+
+    choices: list[Choice]
+    section: bytes
+    code_bytes: int
+    arena_bytes: int
+
+    @property
+    def cycles(self) -> int:
+        return sum(choice.cycles for choice in self.choices)
+
+
+def attach(data: bytes, arch: int) -> bytes:
+    """The model file with kernels for this architecture (MicroPython's number), or as it is where
+    there are none for it."""
+    if arch != ARMV6M:
+        return data
+    return attach_section(data, plan(Model(data)).section)
+
+
+def plan(model: Model) -> Plan:
+    """Choose kernels for a Cortex-M0+ board, and assemble them."""
+    ops, program = model.operations, bytes(model._program)
+    viper = {i for i, op in enumerate(ops) if not _possible(op, program)}
+    straight = armv6m.STRAIGHT
+    while True:
+        choices = _choose(ops, program, viper)
+        rows = _rows(choices, program)
+        codes = {c.shape: _assemble(c.shape, straight) for c in choices if c.shape}
+        total = sum(map(len, codes.values()))
+        if total <= MOST_CODE:
+            break
+        if straight > LEAST_STRAIGHT:
+            straight //= 2
+            continue
+        # The kernel that saves least goes; what used it runs in viper.
+        saved = {
+            shape: sum(cost.viper(c.op) - c.cycles for c in choices if c.shape == shape)
+            for shape in codes
+        }
+        least = min(saved, key=lambda shape: saved[shape])
+        viper |= {i for i, c in enumerate(choices) if c.shape == least}
+    return _Layout(choices).plan(codes, rows)
+
+
+def _assemble(shape: Shape, straight: int) -> bytes:
+    if isinstance(shape, Dot):
+        return armv6m.dot(replace(shape, straight=straight))
+    return armv6m.depthwise(shape)
+
+
+# Choosing.
+
+
+def _possible(op: Op, program: bytes) -> bool:
+    """Whether machine code can run this operation."""
+    if op.kind == DEPTHWISE and op.kernel_h * op.kernel_w > MOST_TAPS:
+        return False
+    return op.kind in WEIGHTED
+
+
+def _choose(ops: list[Op], program: bytes, viper: set[int]) -> list[Choice]:
+    """The cheapest kernels for all operations together: the best way to each layout of an
+    operation's output (0: bytes; n: words in blocks of n), operation by operation."""
+    ranges = lanes.input_ranges(ops)
+    chained = [*_chained(ops), False]
+    ways: dict[int, tuple[int, list[Choice]]] = {0: (0, [])}
+    for i, op in enumerate(ops):
+        notes, most_lanes, groups = _lanes(i, op, program, ranges[i])
+        reached: dict[int, tuple[int, list[Choice]]] = {}
+        for layout, (spent, choices) in ways.items():
+            shapes: list[Shape | None]
+            if i in viper:
+                shapes = [None] if layout == 0 else []
+            else:
+                shapes = list(_shapes(op, layout, chained[i + 1], most_lanes, groups))
+            for shape in shapes:
+                cycles = cost.cycles(shape) if shape else cost.viper(op)
+                out = shape.words if shape and shape.words_out else 0
+                if out not in reached or spent + cycles < reached[out][0]:
+                    choice = Choice(op, ranges[i], shape, cycles, notes)
+                    reached[out] = spent + cycles, [*choices, choice]
+        ways = reached
+    return ways[0][1]
+
+
+def _sources(ops: list[Op]) -> list[tuple[int, ...]]:
+    """Of each operation, those whose outputs it reads: the last that wrote where it reads."""
+
+    def source(i: int, at: int) -> int:
+        for j in range(i - 1, -1, -1):
+            op = ops[j]
+            if op.y <= at < op.y + op.out_h * op.out_w * op.out_c:
+                return j
+        return INPUT
+
+    return [
+        tuple(source(i, at) for at in ((op.x, op.x2) if op.kind == ADD else (op.x,)))
+        for i, op in enumerate(ops)
+    ]
+
+
+def _chained(ops: list[Op]) -> list[bool]:
+    """Whether an operation reads what the one before it writes, and nobody else does."""
+    sources = _sources(ops)
+    readers = Counter(source for each in sources for source in set(each))
+    return [i > 0 and each == (i - 1,) and readers[i - 1] == 1 for i, each in enumerate(sources)]
+
+
+def _length(op: Op) -> int:
+    """The weights of one output channel."""
+    return op.kernel_h * op.kernel_w * (1 if op.kind == DEPTHWISE else op.in_c)
+
+
+def _lanes(
+    i: int, op: Op, program: bytes, inputs: tuple[int, int]
+) -> tuple[list[str], int, tuple[int, ...]]:
+    """What there is to say of an operation, how many sums share a word at most, and in which groups
+    of its weights: the longest that the bound allows."""
+    length = _length(op)
+    if op.tier != LANE:
+        return [], 1, (length,)
+    for count in range(1, 2 if op.kind == DEPTHWISE else MOST_GROUPS + 1):
+        group = -(-length // count)
+        if lanes.excess(op, *inputs, group, program) <= LANE_LIMIT:
+            return [], 2, tuple(min(group, length - at) for at in range(0, length, group))
+    reach = lanes.excess(op, *inputs, None, program)
+    note = (
+        f"Operation {i} ({WEIGHTED[op.kind]}) breaks the lane bound: its sums reach {reach:,}, "
+        f"{reach - LANE_LIMIT:,} more than the {LANE_LIMIT:,} that a lane holds. It runs in the "
+        "exact tier's kernel, one sum a word."
+    )
+    return [note], 1, (length,)
+
+
+def _shapes(
+    op: Op, layout: int, words_possible: bool, most_lanes: int, groups: tuple[int, ...]
+) -> Iterator[Shape]:
+    """The kernels that could run an operation whose input has this layout."""
+    window = Window(
+        op.in_h, op.in_w, op.in_c, op.kernel_h, op.kernel_w, op.stride_h, op.stride_w,
+        op.pad_h, op.pad_w, op.out_h, op.out_w, op.out_c, op.x_zero + 128,
+    )  # fmt: skip
+    strides = (op.stride_h, op.stride_w) == (1, 1)
+    same = strides and (op.in_h, op.in_w) == (op.out_h, op.out_w)
+    for count in range(1, most_lanes + 1):
+        if layout and count == 1:
+            continue
+        if op.kind == DEPTHWISE:
+            row = -(-op.out_w // 2) if count == 2 and op.out_h == 1 else op.out_w
+            if layout and not (same and op.out_h > 1 and window.pad == 0 and row % layout == 0):
+                continue
+        elif layout and not (same and (op.kernel_h, op.kernel_w) == (1, 1)):
+            continue
+        positions = op.out_h * op.out_w
+        distance = 0
+        if count == 2:  # the same for all kernels that may follow each other
+            distance = -(-op.out_h // 2) * op.out_w if op.out_h > 1 else -(-op.out_w // 2)
+        for n in [layout] if layout else range(1, armv6m.WORDS + 1):
+            for words_out in {False, words_possible and count == 2}:
+                if op.kind == DEPTHWISE:
+                    if n <= row and not (words_out and row % n):
+                        yield Depthwise(window, n, count, bool(layout), words_out, _tail(op))
+                elif n == 1 or n <= (distance or positions):
+                    lengths = groups if count == 2 else (sum(groups),)
+                    yield Dot(
+                        window, lengths, n, count, distance, bool(layout), words_out, _tail(op)
+                    )
+
+
+def _tail(op: Op) -> Tail:
+    """Of the operation's tier; its numbers come when it is known who shares the code."""
+    return Lane() if op.tier == LANE else Exact(20)
+
+
+def _rows(choices: list[Choice], program: bytes) -> list["Rows | None"]:
+    """Each operation's constants; operations whose shapes are alike get one tail for all."""
+    rows: list[Rows | None] = [None] * len(choices)
+    alike: dict[Shape, list[int]] = {}
+    for i, choice in enumerate(choices):
+        if choice.shape:
+            alike.setdefault(choice.shape, []).append(i)
+    for shape, members in alike.items():
+        ops = [choices[i].op for i in members]
+        ranges = [choices[i].inputs for i in members]
+        if isinstance(shape.tail, Exact):
+            found = tables.exact_rows(ops, program, ranges)
+        else:
+            groups = shape.groups if isinstance(shape, Dot) else (_length(ops[0]),)
+            found = [
+                tables.lane_rows(op, program, each, groups, shape.lanes)
+                for op, each in zip(ops, ranges, strict=True)
+            ]
+        wide = any(isinstance(r.tail, Lane) and r.tail.wide for r in found)
+        for i, each in zip(members, found, strict=True):
+            rows[i] = each
+            tail = each.tail
+            if isinstance(tail, Lane):
+                groups_in = len(shape.groups) if isinstance(shape, Dot) else 1
+                in_code = shift_in_code(groups_in, shape.window.out_c, shape.words_out)
+                tail = Lane(tail.shift if in_code else None, wide)
+            choices[i].shape = replace(shape, tail=tail)
+    return rows
+
+
+# Placing.
+
+
+class _Layout:
+    """Where a model's tensors lie on the board while these choices run, and its section."""
+
+    def __init__(self, choices: list[Choice]) -> None:
+        self.choices = choices
+        ops = [choice.op for choice in choices]
+        self.sources = _sources(ops)
+        first = ops[0]
+        self.input = Buffer(first.in_h * first.in_w * first.in_c, 0, 0)
+        self.outputs = [Buffer(_output_bytes(c), i, i) for i, c in enumerate(choices)]
+        self.scratch = [Buffer(_scratch_bytes(c), i, i) for i, c in enumerate(choices)]
+        for i, each in enumerate(self.sources):
+            for source in each:
+                (self.input if source == INPUT else self.outputs[source]).last = i
+        self.outputs[-1].last = len(ops)
+        self.arena_bytes = place([self.input, *self.outputs, *self.scratch])
+
+    def plan(self, codes: dict[Shape, bytes], rows: list["Rows | None"]) -> Plan:
+        choices = self.choices
+        body = bytearray()
+        base = HEADER_BYTES + STEP_BYTES * len(choices)
+
+        def put(data: bytes) -> int:
+            """The data's offset in the section."""
+            body.extend(bytes(-len(body) % 4))
+            body.extend(data)
+            return base + len(body) - len(data)
+
+        places = {shape: put(code) for shape, code in codes.items()}
+        prepare = self._prepare(put)
+        clips = self._clips(rows, put)
+        steps = []
+        for i, (choice, each) in enumerate(zip(choices, rows, strict=True)):
+            x = [self.input.at if j == INPUT else self.outputs[j].at for j in self.sources[i]]
+            y, scratch = self.outputs[i].at, self.scratch[i].at
+            parameters = 0
+            if choice.shape and each:
+                op = choice.op
+                table = put((each.rows & 0xFFFFFFFF).astype("<u4").tobytes())
+                clip = clips[op.low, op.high, choice.shape.words_out]
+                parameters = put(b"")
+                tail = [op.table + 4, op.y_zero, _signed(each.doubt)]
+                if isinstance(each.tail, Lane):
+                    assert each.tail.shift is not None
+                    tail = [each.tail.shift]
+                words = [
+                    places[choice.shape], x[0], y, scratch, op.weight,
+                    table - parameters, clip - parameters,
+                    choice.shape.distance * op.out_c, op.low, op.high, *tail,
+                ]  # fmt: skip
+                put(struct.pack(f"<{len(words)}i", *words))
+            steps.append((parameters, x[0], x[-1], y, scratch))
+        made = section(
+            ARMV6M,
+            self.arena_bytes,
+            self.input.at,
+            self.outputs[-1].at,
+            prepare,
+            steps,
+            bytes(body),
+        )
+        return Plan(choices, made, sum(map(len, codes.values())), self.arena_bytes)
+
+    def _prepare(self, put: Callable[[bytes], int]) -> int:
+        """The parameters of what turns weights w into w + 128 in the program, where `dot` reads
+        them."""
+        ranges = [
+            (c.op.weight, -(-c.op.out_c * _length(c.op) // 4))
+            for c in self.choices
+            if isinstance(c.shape, Dot)
+        ]
+        if not ranges:
+            return 0
+        entry = put(_flip())
+        flat = [number for each in ranges for number in each]
+        return put(struct.pack(f"<{2 + len(flat)}i", entry, len(ranges), *flat))
+
+    def _clips(
+        self, rows: list["Rows | None"], put: Callable[[bytes], int]
+    ) -> dict[tuple[int, int, bool], int]:
+        """Where output 0 stands in the clip table of each (low, high, words)."""
+        spans: dict[tuple[int, int, bool], tuple[int, int]] = {}
+        for choice, each in zip(self.choices, rows, strict=True):
+            if choice.shape and each:
+                key = choice.op.low, choice.op.high, choice.shape.words_out
+                least, most = spans.get(key, (0, 0))
+                spans[key] = min(least, each.least), max(most, each.most)
+        places = {}
+        for (low, high, words), span in spans.items():
+            table, zero = tables.clip(low, high, *span, words)
+            places[low, high, words] = put(table) + zero
+        return places
+
+
+def _signed(word: int) -> int:
+    return (word ^ 1 << 31) - (1 << 31)
+
+
+def _output_bytes(choice: Choice) -> int:
+    """With what a kernel may write behind the output when its last block is not full."""
+    op, shape = choice.op, choice.shape
+    positions = op.out_h * op.out_w
+    if isinstance(shape, Dot):
+        low = shape.blocks * shape.words
+        if shape.words_out:
+            return 4 * low * op.out_c
+        positions = max(positions, low + (shape.distance if shape.lanes == 2 else 0))
+    elif isinstance(shape, Depthwise):
+        if shape.words_out:
+            return 4 * shape.distance * op.out_c
+        positions = max(positions, shape.lanes * shape.distance)
+    return positions * op.out_c
+
+
+def _scratch_bytes(choice: Choice) -> int:
+    op, shape = choice.op, choice.shape
+    if isinstance(shape, Dot):
+        return 0 if shape.words_in else 4 * shape.words * _length(op)
+    if isinstance(shape, Depthwise):
+        return 4 * shape.plane_rows * shape.span[1]
+    return 4 * _length(op) if op.kind in (CONV2D, DENSE) else 0  # a window in viper
+
+
+def _flip() -> bytes:
+    """A kernel that flips the top bit of bytes of the program; parameters: the number of ranges,
+    then each one's offset and number of words."""
+    a = Assembler()
+    a.push(r4, r5, r6, lr)
+    a.ldr(r3, r2, 4)
+    a.adds(r2, r2, 8)
+    a.load(r6, 0x80808080)
+    a.label("range")
+    a.ldmia(r2, r4, r5)
+    a.adds(r4, r4, r1)
+    a.label("word")
+    a.ldr(r0, r4, 0)
+    a.eors(r0, r6)
+    a.stmia(r4, r0)
+    a.subs(r5, r5, 1)
+    a.b("word", "ne")
+    a.subs(r3, r3, 1)
+    a.b("range", "ne")
+    a.movs(r0, 0)
+    a.pop(r4, r5, r6, pc)
+    return a.assemble()
