@@ -247,13 +247,6 @@ class Kernel(Assembler):
             self.load(scratch, abs(by))
             (self.adds if by > 0 else self.subs)(d, d, scratch)
 
-    def far(self, target: Name, condition: Name) -> None:
-        """Jump backwards further than b reaches; lr is lost."""
-        past = self.unique("past")
-        self.b(past, {"ne": "eq", "eq": "ne", "lo": "hs", "hs": "lo"}[condition])
-        self.bl(target)
-        self.label(past)
-
     def fill(self, count: Register, value: Register, to: Register, stride: int, half: bool) -> None:
         """Store the value `count` times (lost), `stride` bytes apart."""
         loop, end = self.unique("fill"), self.unique("filled")
@@ -446,7 +439,7 @@ def dot(shape: Dot) -> bytes:
     a.put(r7, "rows")
     a.get(r3, "end")
     a.cmp(r7, r3)
-    a.far("channels", "ne")
+    a.b("channels", "ne", far=True)
 
     if shape.words_out:
         a.put(r0, "out")
@@ -461,7 +454,7 @@ def dot(shape: Dot) -> bytes:
     a.get(r3, "left")
     a.subs(r3, r3, 1)
     a.put(r3, "left")
-    a.far("blocks", "ne")
+    a.b("blocks", "ne", far=True)
     a.leave()
     a.pool()
     slow()
@@ -878,7 +871,7 @@ def depthwise(shape: Depthwise) -> bytes:
     a.get(r1, "left")
     a.subs(r1, r1, 1)
     a.put(r1, "left")
-    a.far("rows", "ne")
+    a.b("rows", "ne", far=True)
 
     for name, by in (("out", 4 * n if shape.words_out else 1), ("rows", 12)):
         a.get(r0, name)
@@ -887,14 +880,14 @@ def depthwise(shape: Depthwise) -> bytes:
     a.get(r0, "more")
     a.subs(r0, r0, 1)
     a.put(r0, "more")
-    a.far("filters", "ne")
+    a.b("filters", "ne", far=True)
     a.get(r0, "x")
     a.adds(r0, r0, 4 * n if shape.words_in else 1)
     a.put(r0, "x")
     a.get(r0, "in")
     a.subs(r0, r0, 1)
     a.put(r0, "in")
-    a.far("channels", "ne")
+    a.b("channels", "ne", far=True)
     a.leave()
     a.pool()
     slow()

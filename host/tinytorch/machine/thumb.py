@@ -43,16 +43,27 @@ r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, sp, lr, pc = map(Register
 
 @dataclass
 class Branch:
-    """A jump whose place is known, and whose distance is not; condition -1: always."""
+    """A jump whose place is known, and whose distance is not; condition -1: always.
+
+    form: 0 a conditional branch, 1 its inverse over b, 2 its inverse over bl, which only a branch
+    with `far` may become.
+    """
 
     condition: int
     target: str
     link: bool = False
-    long: bool = False
+    far: bool = False
+    form: int = 0
 
     @property
     def size(self) -> int:
-        return 4 if self.long or self.link else 2
+        return 2 + 2 * self.form if self.condition >= 0 else 4 if self.link else 2
+
+    def reaches(self, distance: int) -> bool:
+        """Whether this form does; of the others, encoding tells."""
+        if self.condition < 0 or self.form == 2 or (self.form == 1 and not self.far):
+            return True
+        return -2046 <= distance - 2 <= 2046 if self.form else -256 <= distance <= 254
 
 
 @dataclass
@@ -134,18 +145,15 @@ class Assembler:
         self._fill(items)
         while True:
             places, labels = self._layout(items)
-            far = [
+            short = [
                 item
                 for item, at in zip(items, places, strict=True)
-                if isinstance(item, Branch)
-                and not item.long
-                and item.condition >= 0
-                and not -256 <= self._distance(item, labels, at) <= 254
+                if isinstance(item, Branch) and not item.reaches(self._distance(item, labels, at))
             ]
-            if not far:
+            if not short:
                 break
-            for item in far:
-                item.long = True
+            for item in short:
+                item.form += 1
         code = b"".join(
             self._encode(item, at, items, places, labels)
             for item, at in zip(items, places, strict=True)
@@ -209,8 +217,14 @@ class Assembler:
                 return struct.pack("<H", 0x4800 | item.register.number << 8 | distance >> 2)
         raise ValueError(f"load {item.register}, {item.value}: no pool within 1020 bytes after it.")
 
-    @staticmethod
-    def _encode_branch(item: Branch, distance: int) -> bytes:
+    @classmethod
+    def _encode_branch(cls, item: Branch, distance: int) -> bytes:
+        if item.condition >= 0:
+            if not item.form:
+                return struct.pack("<H", 0xD000 | item.condition << 8 | distance >> 1 & 0xFF)
+            over = struct.pack("<H", 0xD000 | (item.condition ^ 1) << 8 | item.form - 1)
+            always = Branch(-1, item.target, link=item.form == 2)
+            return over + cls._encode_branch(always, distance - 2)
         if item.link:
             if not -(1 << 24) <= distance < 1 << 24:
                 raise ValueError(f"bl {item.target}: out of reach.")
@@ -221,15 +235,9 @@ class Assembler:
                 0xF000 | s << 10 | distance >> 12 & 0x3FF,
                 0xD000 | j1 << 13 | j2 << 11 | distance >> 1 & 0x7FF,
             )
-        head = b""
-        if item.condition >= 0:
-            if not item.long:
-                return struct.pack("<H", 0xD000 | item.condition << 8 | distance >> 1 & 0xFF)
-            head = struct.pack("<H", 0xD000 | (item.condition ^ 1) << 8)  # over the next one
-            distance -= 2
         if not -2048 <= distance <= 2046:
             raise ValueError(f"b {item.target}: {distance} bytes are out of reach.")
-        return head + struct.pack("<H", 0xE000 | distance >> 1 & 0x7FF)
+        return struct.pack("<H", 0xE000 | distance >> 1 & 0x7FF)
 
     # Checks.
 
@@ -287,8 +295,9 @@ class Assembler:
                 raise ValueError("add cannot take pc twice.")
             self._high(0x4400, d, m)
         elif d == sp:
-            opcode = 0xB000 if m >= 0 else 0xB080
-            self._emit(opcode | self._number("add sp", abs(m), 508, 4))
+            if not -508 <= m <= 508 or m % 4:
+                raise ValueError(f"add sp takes -508 to 508 in steps of 4 and got {m}.")
+            self._emit((0xB000 if m >= 0 else 0xB080) | abs(m) >> 2)
         else:
             raise ValueError(f"add takes two registers, or sp and a number: use adds for {d}.")
 
@@ -473,11 +482,15 @@ class Assembler:
 
     # Jumps.
 
-    def b(self, target: Name, condition: "Name | None" = None) -> None:
-        """Jump to a label, always or on one of CONDITIONS."""
-        if condition is not None and condition not in CONDITIONS:
+    def b(self, target: Name, condition: "Name | None" = None, far: bool = False) -> None:
+        """Jump to a label, always or on one of CONDITIONS. far: conditionally to any distance, and
+        lr is lost."""
+        if condition is None:
+            self._items.append(Branch(-1, target))
+        elif condition not in CONDITIONS:
             raise ValueError(f"b takes one of {', '.join(CONDITIONS)} and got {condition}.")
-        self._items.append(Branch(-1 if condition is None else CONDITIONS[condition], target))
+        else:
+            self._items.append(Branch(CONDITIONS[condition], target, far=far))
 
     def bl(self, target: Name) -> None:
         self._items.append(Branch(-1, target, link=True))
