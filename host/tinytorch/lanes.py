@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 
 from tinytorch.graph import INPUT
 from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL, Op
+from tinytorch_core.quant import LANE_LIMIT
 
 if TYPE_CHECKING:
     from tinytorch.quantize import Operation
 
 FULL = (-128, 127)  # what the network's input may hold
+# Weights of 2.8 bits still gave a keyword network its accuracy after training for them, not without
+# (a sign and a largest |w| of 3.5). Layers that would get less stay exact.
+LEAST_BITS = 2.5
+MOST_STEPS = 0.25  # that a rounded multiplier may move an output
+TOP = 30  # the largest shift
 Int64 = NDArray[np.int64]
 
 
@@ -103,3 +109,85 @@ def excess(
     LANE_LIMIT. program: what an Op is a record of.
     """
     return int(group_sums(rows(operation, program), group).max()) * (high - low)
+
+
+def finest(weights: NDArray, span: int, group: int | None = None) -> tuple[Int64, NDArray]:
+    """Real weights (channels, weights) as integers within the lane bound, and each channel's scale.
+
+    span: largest input - smallest input. A channel's integers are rint(w * factor) with the largest
+    float64 factor that keeps the bound in every group and |q| <= 127. The scale (channels,) is the
+    one with which these integers come closest to the weights (least squares); 1 where all are 0.
+    """
+    most = LANE_LIMIT // span
+    peak = np.abs(weights).max(1, keepdims=True)
+    unit = weights / np.where(peak > 0, peak, 1)
+
+    def fits(factor: NDArray) -> NDArray[np.bool_]:
+        q = np.rint(unit * factor[:, None])
+        return (np.abs(q).max(1) <= 127) & (group_sums(q, group).max(1) <= most)
+
+    # Bisection to the last bit: positive floats are ordered as their bit patterns are.
+    low = np.zeros(len(weights), np.int64)
+    high = np.full(len(weights), 128.0).view(np.int64)  # it makes the peak 128, which does not fit
+    while (high - low).max() > 1:
+        middle = low + (high - low) // 2
+        good = fits(middle.view(np.float64))
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    q = np.rint(unit * low.view(np.float64)[:, None])
+    squares = (q * q).sum(1)
+    scale = np.divide((weights * q).sum(1), squares, out=np.ones(len(q)), where=squares > 0)
+    return q.astype(np.int64), scale
+
+
+def bits(weights: NDArray) -> float:
+    """The bits of integer weights (channels, weights): a sign and log2 of the largest |w|, mean
+    over the channels that are not all 0."""
+    peak = np.abs(weights).max(1)
+    return float(1 + np.log2(peak[peak > 0]).mean()) if peak.any() else 0.0
+
+
+def too_coarse(real: NDArray, weights: Int64) -> str:
+    """Why integer weights stand too badly for the real ones, both (channels, weights), or ""."""
+    lost = np.flatnonzero(real.any(1) & ~weights.any(1))
+    if len(lost):
+        return f"nothing would be left of the weights of channel {lost[0]}"
+    left = bits(weights)
+    if weights.any() and left < LEAST_BITS:
+        return f"its weights would keep {left:.1f} bits, and need {LEAST_BITS:g}"
+    return ""
+
+
+def reach(weights: Int64, x_zero: int, low: int, high: int) -> Int64:
+    """The largest |acc| of each channel, (channels,), for inputs from low to high."""
+    up = np.maximum(weights, 0).sum(1)
+    down = np.maximum(-weights, 0).sum(1)
+    above, below = high - x_zero, x_zero - low
+    return np.maximum(up * above + down * below, up * below + down * above)
+
+
+def lane_table(factor: NDArray, offset: NDArray, reach: Int64) -> tuple[NDArray[np.int32], str]:
+    """The table of a layer in the lane tier, (channels, 3): bias, multiplier, shift.
+
+    It makes y = floor(acc * factor + offset + 1/2), with factor, offset and reach (largest |acc|)
+    of each channel, by the largest common shift with which multipliers stay below 2**15 and
+    |acc * multiplier| + |bias| below 2**31. Beside it "", or why the layer cannot be had so.
+    """
+    factor = np.where(reach > 0, factor, 0.0)
+    for shift in range(TOP, -1, -1):
+        multiplier = np.rint(factor * (1 << shift))
+        bias = np.floor(offset * (1 << shift) + (1 << shift) / 2)
+        if multiplier.max() >= 1 << 15 or (reach * multiplier + np.abs(bias)).max() >= 1 << 31:
+            continue
+        table = np.stack([bias, multiplier, np.full_like(bias, shift)], 1).astype(np.int32)
+        # By how much an output can be off that is not clipped anyway.
+        steps = np.minimum(reach * factor, np.abs(offset) + 256)
+        wrong = np.abs(multiplier / (1 << shift) / np.where(factor > 0, factor, 1) - 1) * steps
+        worst = int(wrong.argmax())
+        if wrong[worst] <= MOST_STEPS:
+            return table, ""
+        return (
+            table,
+            f"its multiplier for channel {worst} would be off by {wrong[worst]:.1f} steps",
+        )
+    worst = int((reach * factor + np.abs(offset)).argmax())
+    return np.zeros((0, 3), np.int32), f"the sums of channel {worst} do not fit 32 bits"
