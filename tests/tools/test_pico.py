@@ -5,7 +5,7 @@ import json
 
 from tests.conftest import ROOT
 from tests.device.test_kernels import network_case, wide_case, write
-from tests.operations import KINDS, random_case
+from tests.operations import KINDS_AND_TIERS, random_case
 from tito.deploy import connect
 from tito.repl import Repl
 
@@ -19,7 +19,7 @@ def upload(repl: Repl, path: str, data: bytes) -> None:
 
 
 def test_kernels_equal_the_specification(pico_kit, tmp_path):
-    cases = [random_case(kind, seed) for kind in KINDS for seed in range(4)]
+    cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in range(4)]
     cases += [wide_case(0), network_case(0), network_case(1)]
     write(tmp_path / "cases", cases)
     with connect(pico_kit):
