@@ -6,3 +6,16 @@ from tinytorch_core import model
 
 class Model(model.Model):
     kernels = KERNELS
+    _prepare = None  # (kernel, at) that machine code wants called once
+
+    def __init__(self, path):
+        super().__init__(path)
+        if self._prepare:
+            kernel, at = self._prepare
+            kernel(self._arena, self._program, at)
+
+    def _bind(self, f, size):
+        if size:
+            from tinytorch.machine import bind
+
+            bind(self, f, size)

@@ -71,10 +71,13 @@ def _check(ok, what, number=""):
         )
 
 
-def check(program, count, arena_bytes):
-    """Refuse a record that would make a kernel touch a byte outside its arena or its program."""
+def check(program, count, arena_bytes, first=0):
+    """Refuse a record that would make a kernel touch a byte outside its arena or its program.
+
+    first: the operation to begin with, of the `count` that the program has at its head.
+    """
     _check(count * RECORD_BYTES <= len(program), "operations")
-    for i in range(count):
+    for i in range(first, count):
         f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
         kind, rows = f[0], f[9]
         _check(CONV2D <= kind <= ADD, "operation", i)
@@ -162,9 +165,7 @@ class Model:
             and meta_at == program_at + program_bytes
             and self._vectors_at == meta_at + meta_bytes
             and file_bytes >= kernels_at + 32
-            and (version > 1 or file_bytes == kernels_at + 32)
-            and self._input_at + input_bytes <= self.arena_bytes
-            and self._output_at + output_bytes <= self.arena_bytes,
+            and (version > 1 or file_bytes == kernels_at + 32),
             "header",
         )
         # The checksum comes before every size that the file's length does not bear out.
@@ -188,6 +189,11 @@ class Model:
             self._steps.append((self.kernels[kind], at))
         f.seek(kernels_at)
         self._bind(f, file_bytes - 32 - kernels_at)
+        _check(
+            self._input_at + input_bytes <= self.arena_bytes
+            and self._output_at + output_bytes <= self.arena_bytes,
+            "input or output",
+        )
 
         self._arena = bytearray(self.arena_bytes)
         self._view = view = memoryview(self._arena)

@@ -16,6 +16,7 @@ DEVICE = (
     "tinytorch/kernels/__init__.py",
     "tinytorch/kernels/viper.py",
     "tinytorch/runtime.py",
+    "tinytorch/machine.py",
     "tinytorch/store.py",
     "tinytorch/boards.py",
     "tinytorch/agent.py",
@@ -31,6 +32,10 @@ SHARED = (
     "tinytorch_core/tensor.py",
     "tinytorch_core/nn.py",
 )
+# What only boards with these architectures can compile and run.
+ONLY = {
+    "tinytorch/kernels/thumb_call.py": ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")
+}
 
 FOLDER = "/lib"  # on the board
 MARK = FOLDER + "/tinytorch/payload.json"  # path -> hash of all that is there; written last
@@ -51,10 +56,11 @@ def device_folder() -> Path:
     return inside if inside.is_dir() else here.parent.parent / "device"
 
 
-def sources() -> dict[str, Path]:
-    """The payload's Python files: path below FOLDER -> file on the laptop."""
+def sources(arch: str) -> dict[str, Path]:
+    """The payload's Python files for an architecture: path below FOLDER -> file on the laptop."""
     shared = Path(str(tinytorch_core.__file__)).parent.parent
-    found = {name: device_folder() / name for name in DEVICE}
+    names = [*DEVICE, *(name for name, takes in ONLY.items() if arch in takes)]
+    found = {name: device_folder() / name for name in names}
     found.update({name: shared / name for name in SHARED})
     return found
 
@@ -86,7 +92,7 @@ def build(mpy: int) -> dict[str, bytes]:
     arch = architecture(mpy)
     return {
         f"{FOLDER}/{Path(name).with_suffix('.mpy')}": _compile(name, path, arch)
-        for name, path in sources().items()
+        for name, path in sources(arch).items()
     }
 
 
