@@ -62,6 +62,7 @@ class Lane:
 
 
 COARSE_BITS = 5
+ROW = 12  # bytes of a row of one group
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Exact:
     """TensorFlow Lite's requantization. (sum >> coarse) * m + b is the output with `fraction` bits
     of fraction, a little too large; where the fraction is below the parameter `doubt` (unsigned, of
     2**32), and with 0 bits of it always, the exact arithmetic decides. A row has
-    m << COARSE_BITS | coarse in place of m."""
+    m << COARSE_BITS | coarse in place of m. wide: as of Lane."""
 
     fraction: int
+    wide: bool = False
 
 
 Tail = Lane | Exact
@@ -347,6 +349,7 @@ def _setup(a: Kernel, shape: "Dot | Depthwise", first: int) -> None:
         a.get(r4, "row0")
         a.adds(r3, r3, r1)
         a.subs(r3, r3, r4)
+        a.subs(r3, r3, ROW)  # `rows` is a row ahead when outputs are made
         a.put(r3, "skew")
 
 
@@ -399,12 +402,18 @@ def dot(shape: Dot) -> bytes:
                 a.add_sp(r0, frame[f"window{lane}"])
                 a.bl("gather")
     _begin(a, shape)
-    for name, start in (("weight", "weights"), ("rows", "row0"), ("y", "out")):
+    for name, start in (("rows", "row0"), ("y", "out"), ("weight", "weights")):
         a.get(r3, start)
         a.put(r3, name)
+    a.mov(lr, r3)
 
     a.label("channels")
-    a.get(r1, "weight")
+    # lr is free where nothing is called and no turns are counted, and keeps the weights' place.
+    free = not exact and len(groups) == 1 and groups[0] <= shape.straight
+    if free:
+        a.mov(r1, lr)
+    else:
+        a.get(r1, "weight")
     for g, length in enumerate(groups):
         a.get(r7, "rows")
         a.ldr(r7, r7, 4 * g)
@@ -425,21 +434,24 @@ def dot(shape: Dot) -> bytes:
             for x, total in zip(X[:n], SUM, strict=False):
                 a.mov(x, total)
             a.stmia(r7, *X[:n])
-    a.put(r1, "weight")
+    if free:
+        a.mov(lr, r1)
+    else:
+        a.put(r1, "weight")
     a.get(r7, "rows")
     a.ldr(r2, r7, 4 * len(groups))
     a.ldr(r5, r7, 4 * len(groups) + 4)
+    a.adds(r7, r7, 4 * (len(groups) + 2))
+    a.put(r7, "rows")
     slow = _outputs(a, shape, len(groups))
     if not shape.words_out:
         a.get(r0, "y")
+        a.get(r7, "rows")
     a.adds(r0, r0, 4 * n if shape.words_out else 1)
     a.put(r0, "y")
-    a.get(r7, "rows")
-    a.adds(r7, r7, 4 * (len(groups) + 2))
-    a.put(r7, "rows")
     a.get(r3, "end")
     a.cmp(r7, r3)
-    a.b("channels", "ne", far=True)
+    a.b("channels", "ne", far=not free)
 
     if shape.words_out:
         a.put(r0, "out")
@@ -626,6 +638,8 @@ def _exact_outputs(a: Kernel, n: int, out_c: int, tail: Exact) -> Callable[[], N
             a.b(doubt, "lo")
             later.append((doubt, done, SUM[word]))
             a.asrs(r4, r4, tail.fraction)
+            if tail.wide:
+                a.clip(r4, r7)
             a.label(done)
         else:
             a.mov(r3, SUM[word])
@@ -791,7 +805,7 @@ def depthwise(shape: Depthwise) -> bytes:
     exact = isinstance(shape.tail, Exact)
     taps = w.kernel_h * w.kernel_w
     frame = Frame("x", "out", "plane", "weights", "row0", "clip", "distance", *TAIL[exact])
-    for name in ("rows", "y", "row", "in", "more", "left", "tile", "tiles"):
+    for name in ("rows", "y", "row", "end", "in", "more", "tile", "tiles", "begin", "m", "b"):
         frame.take(name)
     frame.take("weight", taps)
     a = Kernel(frame)
@@ -821,27 +835,28 @@ def depthwise(shape: Depthwise) -> bytes:
     a.pool()
 
     a.label("filters")
-    # The weights of one filter, a word each.
+    # The weights of one filter, a word each, and its row.
     a.get(r0, "weights")
-    a.add_sp(r1, frame["weight"])
+    a.adds(r1, r0, 1)
+    a.put(r1, "weights")
     a.movs(r4, 0)
     a.load(r5, w.out_c)
-    a.load(r6, taps)
-    a.label("weights")
-    a.ldrsb(r3, r0, r4)
-    a.stmia(r1, r3)
-    a.adds(r0, r0, r5)
-    a.subs(r6, r6, 1)
-    a.b("weights", "ne")
-    a.get(r0, "weights")
-    a.adds(r0, r0, 1)
-    a.put(r0, "weights")
+    for tap in range(taps):
+        a.ldrsb(r3, r0, r4)
+        a.str(r3, sp, frame["weight"] + 4 * tap)
+        a.adds(r0, r0, r5)
+    a.get(r7, "rows")
+    a.ldmia(r7, r2, r3, r4)
+    a.put(r7, "rows")
+    a.add_sp(r7, frame["begin"])
+    a.stmia(r7, r2, r3, r4)
     a.get(r0, "out")
     a.put(r0, "y")
-    a.load(r1, shape.rows)
-    a.put(r1, "left")
     a.get(r0, "plane")
     a.put(r0, "row")
+    a.load(r1, 4 * shape.rows * w.stride_h * shape.span[1])
+    a.adds(r1, r1, r0)
+    a.put(r1, "end")
     a.b("rows")
     a.pool()
 
@@ -851,32 +866,30 @@ def depthwise(shape: Depthwise) -> bytes:
         a.load(r1, shape.tiles)
         a.put(r1, "tiles")
     a.label("tiles")
-    a.get(r7, "rows")
-    a.ldr(r2, r7, 0)
+    a.get(r2, "begin")
     for total in SUM[:n]:
         a.mov(total, r2)
     _window_products(a, shape)
-    a.get(r7, "rows")
-    a.ldr(r2, r7, 4)
-    a.ldr(r5, r7, 8)
+    a.get(r2, "m")
+    a.get(r5, "b")
     slow = _outputs(a, shape, 1)
     if shape.tiles > 1:
         _next_tile(a, shape)
-    a.get(r2, "y")
-    a.step(r2, _tile_bytes(shape), r3)
-    a.put(r2, "y")
+        a.get(r0, "y")
+        a.step(r0, _tile_bytes(shape), r3)
+    else:  # r0 is at the tile's last byte, or its first word
+        a.step(r0, w.out_c if not shape.words_out else _tile_bytes(shape), r3)
+    a.put(r0, "y")
     a.get(r0, "row")
     a.step(r0, 4 * w.stride_h * shape.span[1], r3)
     a.put(r0, "row")
-    a.get(r1, "left")
-    a.subs(r1, r1, 1)
-    a.put(r1, "left")
+    a.get(r1, "end")
+    a.cmp(r0, r1)
     a.b("rows", "ne", far=True)
 
-    for name, by in (("out", 4 * n if shape.words_out else 1), ("rows", 12)):
-        a.get(r0, name)
-        a.adds(r0, r0, by)
-        a.put(r0, name)
+    a.get(r0, "out")
+    a.adds(r0, r0, 4 * n if shape.words_out else 1)
+    a.put(r0, "out")
     a.get(r0, "more")
     a.subs(r0, r0, 1)
     a.put(r0, "more")
@@ -1034,12 +1047,17 @@ def _plane_of_words(a: Kernel, shape: Depthwise) -> None:
     odd = 2 * shape.rows - w.in_h
     if shape.rows > odd:
         begin(0, w.pad_h)
-        a.load(r7, shape.rows - odd)
-        loop = a.unique("image")
-        a.label(loop)
-        rows(None)
-        a.subs(r7, r7, 1)
-        a.b(loop, "ne")
+        turns, rest = divmod(shape.rows - odd, 4 // min(4, shape.tiles))
+        for _ in range(rest):
+            rows(None)
+        if turns:
+            a.load(r7, turns)
+            loop = a.unique("image")
+            a.label(loop)
+            for _ in range(4 // min(4, shape.tiles)):
+                rows(None)
+            a.subs(r7, r7, 1)
+            a.b(loop, "ne")
     for target in range(shape.plane_rows):
         low = target - w.pad_h  # the image's row in the low lane
         if low < 0 <= low + shape.rows:

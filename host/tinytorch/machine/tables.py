@@ -101,7 +101,7 @@ def exact_rows(ops: Sequence[Op], program: bytes, inputs: Sequence[tuple[int, in
             for a, z in zip(np.split(low, ends[:-1]), np.split(high, ends[:-1]), strict=True)
         ]
     if any(z - a >= MOST_CLIP for a, z in spans):
-        tail, spans = Exact(0), [(0, 0)] * len(ops)
+        tail, spans = Exact(tail.fraction, wide=True), [(0, 0)] * len(ops)
     rows = np.split(np.stack([begin, m << COARSE_BITS | coarse, b], 1), ends[:-1])
     return [Rows(r, *span, tail, doubt) for r, span in zip(rows, spans, strict=True)]
 
