@@ -14,7 +14,7 @@ from tinytorch.export import to_bytes
 from tinytorch.features import motion_features, network_input, quantize_windows
 from tinytorch.optim import Adam
 from tinytorch.optim.lr_scheduler import CosineAnnealingLR
-from tinytorch.quantize import Quant, quantize
+from tinytorch.quantize import Quant, QuantizedNet, quantize
 from tinytorch.recordings import Recordings
 from tinytorch.train import Epoch, Trainer
 from tinytorch.transforms import Compose, Jitter, RotateAxes, Scale, TimeShift, TimeWarp
@@ -148,15 +148,25 @@ def train_gesture(
     return Trained(net, history, data.features)
 
 
-def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gesture") -> bytes:
-    """The model file of a trained network, calibrated on `train`, with a test vector per class."""
+def quantized_gesture(
+    trained: Trained, recordings: Recordings, name: str = "gesture", **tier: Any
+) -> tuple[QuantizedNet, NDArray[np.int8]]:
+    """A trained network in integers, calibrated on `train`, and a test vector per class.
+
+    tier: `tier`, `bits` and so on, as `quantize` takes them.
+    """
     windows, labels = recordings.windows("train", trained.features["window"])
     x = quantize_windows(windows, trained.features)
     net = quantize(
         trained.net, network_input(x), name=name, labels=recordings.classes,
-        input=Quant(SCALE, ZERO_POINT), features=trained.features,
+        input=Quant(SCALE, ZERO_POINT), features=trained.features, **tier,
     )  # fmt: skip
-    return to_bytes(net, x[np.unique(labels, return_index=True)[1]])
+    return net, x[np.unique(labels, return_index=True)[1]]
+
+
+def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gesture") -> bytes:
+    """The model file of a trained network in the exact tier, with a test vector per class."""
+    return to_bytes(*quantized_gesture(trained, recordings, name))
 
 
 def save_gesture(path: "str | Path", trained: Trained, classes: list[str]) -> None:

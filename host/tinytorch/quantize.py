@@ -61,7 +61,7 @@ class Quant:
         scale = float(np.float32(max(high - low, 1e-6) / span))
         return Quant(scale, int(np.clip(round(-128 - low / scale), -128, span - 128)))
 
-    def of(self, real: Array) -> NDArray[np.int8]:
+    def of(self, real: NDArray) -> NDArray[np.int8]:
         """The int8 values nearest to real ones."""
         return np.clip(np.rint(real / self.scale) + self.zero_point, -128, 127).astype(np.int8)
 
