@@ -19,7 +19,7 @@ from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
 from tinytorch.plan import Buffer, place
 from tinytorch.runtime import Model
-from tinytorch_core.model import ADD, CONV2D, DENSE, DEPTHWISE, LANE, Op
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
 from tinytorch_core.quant import LANE_LIMIT
 
 ARMV6M = 4  # MicroPython's number of the architecture
@@ -28,7 +28,11 @@ MOST_GROUPS = 8  # of one channel's weights
 LEAST_STRAIGHT = 16  # weights of a channel that stay unrolled
 MOST_TAPS = 100  # of a depthwise kernel: they lie on the stack
 
-WEIGHTED = {CONV2D: "conv", DEPTHWISE: "depthwise", DENSE: "dense"}
+KINDS = {
+    CONV2D: "conv", DEPTHWISE: "depthwise", DENSE: "dense",
+    MAX_POOL: "max pool", AVG_POOL: "average pool", ADD: "add",
+}  # fmt: skip
+WEIGHTED = (CONV2D, DEPTHWISE, DENSE)
 
 Shape = Dot | Depthwise
 
@@ -74,56 +78,85 @@ def attach(data: bytes, arch: int) -> bytes:
 def plan(model: Model) -> Plan:
     """Choose kernels for a Cortex-M0+ board, and assemble them."""
     ops, program = model.operations, bytes(model._program)
-    viper = {i for i, op in enumerate(ops) if not _possible(op, program)}
-    straight = armv6m.STRAIGHT
+    viper = _impossible(ops, program)
     while True:
         choices = _choose(ops, program, viper)
         rows = _rows(choices, program)
-        codes = {c.shape: _assemble(c.shape, straight) for c in choices if c.shape}
-        total = sum(map(len, codes.values()))
+        codes: dict[Shape, bytes] = {}
+        for i, choice in enumerate(choices):
+            if choice.shape and choice.shape not in codes:
+                try:
+                    codes[choice.shape] = _assemble(choice.shape)
+                except ValueError as error:
+                    viper[i] = f"no machine code for its shape ({str(error).rstrip('.')})"
+        if any(c.shape and i in viper for i, c in enumerate(choices)):
+            continue
+        total = _shrink(codes, choices)
         if total <= MOST_CODE:
             break
-        if straight > LEAST_STRAIGHT:
-            straight //= 2
-            continue
         # The kernel that saves least goes; what used it runs in viper.
         saved = {
             shape: sum(cost.viper(c.op) - c.cycles for c in choices if c.shape == shape)
             for shape in codes
         }
         least = min(saved, key=lambda shape: saved[shape])
-        viper |= {i for i, c in enumerate(choices) if c.shape == least}
+        for i, choice in enumerate(choices):
+            if choice.shape == least:
+                viper[i] = f"the model's kernels would take more than {MOST_CODE:,} bytes"
     return _Layout(choices).plan(codes, rows)
 
 
-def _assemble(shape: Shape, straight: int) -> bytes:
+def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
     if isinstance(shape, Dot):
         return armv6m.dot(replace(shape, straight=straight))
     return armv6m.depthwise(shape)
 
 
+def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
+    """Unroll less, where it costs least, until all kernels fit into MOST_CODE; their bytes."""
+    cycles = {shape: sum(c.cycles for c in choices if c.shape == shape) for shape in codes}
+    straight = armv6m.STRAIGHT
+    while straight > LEAST_STRAIGHT:
+        straight //= 2
+        for shape in sorted(codes, key=lambda shape: cycles[shape]):
+            if sum(map(len, codes.values())) <= MOST_CODE:
+                break
+            codes[shape] = _assemble(shape, straight)
+    return sum(map(len, codes.values()))
+
+
 # Choosing.
 
 
-def _possible(op: Op, program: bytes) -> bool:
-    """Whether machine code can run this operation."""
-    if op.kind == DEPTHWISE and op.kernel_h * op.kernel_w > MOST_TAPS:
-        return False
-    return op.kind in WEIGHTED
+def _impossible(ops: list[Op], program: bytes) -> dict[int, str]:
+    """The operations that machine code cannot run, and why."""
+    ranges = lanes.input_ranges(ops)
+    found = {}
+    for i, op in enumerate(ops):
+        if op.kind not in WEIGHTED:
+            continue
+        if op.kind == DEPTHWISE and _length(op) > MOST_TAPS:
+            found[i] = f"{_length(op)} weights a channel are more than {MOST_TAPS}"
+        elif op.tier == LANE and tables.overflows(op, program, ranges[i]):
+            found[i] = "its sums can leave 32 bits"
+    return found
 
 
-def _choose(ops: list[Op], program: bytes, viper: set[int]) -> list[Choice]:
+def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice]:
     """The cheapest kernels for all operations together: the best way to each layout of an
     operation's output (0: bytes; n: words in blocks of n), operation by operation."""
     ranges = lanes.input_ranges(ops)
     chained = [*_chained(ops), False]
     ways: dict[int, tuple[int, list[Choice]]] = {0: (0, [])}
     for i, op in enumerate(ops):
-        notes, most_lanes, groups = _lanes(i, op, program, ranges[i])
+        if i in viper:
+            notes = [f"Operation {i} ({KINDS[op.kind]}) runs in viper: {viper[i]}."]
+        else:
+            notes, most_lanes, groups = _lanes(i, op, program, ranges[i])
         reached: dict[int, tuple[int, list[Choice]]] = {}
         for layout, (spent, choices) in ways.items():
             shapes: list[Shape | None]
-            if i in viper:
+            if i in viper or op.kind not in WEIGHTED:
                 shapes = [None] if layout == 0 else []
             else:
                 shapes = list(_shapes(op, layout, chained[i + 1], most_lanes, groups))
@@ -179,7 +212,7 @@ def _lanes(
             return [], 2, tuple(min(group, length - at) for at in range(0, length, group))
     reach = lanes.excess(op, *inputs, None, program)
     note = (
-        f"Operation {i} ({WEIGHTED[op.kind]}) breaks the lane bound: its sums reach {reach:,}, "
+        f"Operation {i} ({KINDS[op.kind]}) breaks the lane bound: its sums reach {reach:,}, "
         f"{reach - LANE_LIMIT:,} more than the {LANE_LIMIT:,} that a lane holds. It runs in the "
         "exact tier's kernel, one sum a word."
     )
