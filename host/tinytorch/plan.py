@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tinytorch.graph import INPUT
+from tinytorch.machine import section
 from tinytorch.quantize import QuantizedNet
 from tinytorch.runtime import Model
 from tinytorch_core.model import CONV2D, DENSE
@@ -11,6 +12,8 @@ from tinytorch_core.model import CONV2D, DENSE
 # model, for each operation, for each label, for each byte of the JSON. Fitted to what kits measured
 # with models of 2 to 24 operations and 4 to 40 labels (MicroPython 1.24 RP2040, 1.29 unix).
 OBJECTS = {4: (2860, 166, 31, 1.75), 8: (4290, 330, 71, 1.75)}
+# What a board keeps of the module that binds machine code, and the garbage that it leaves.
+MACHINE = 3000
 
 
 @dataclass
@@ -89,6 +92,9 @@ def ram(model: Model, word: int) -> int:
     word: bytes of the kit's machine word, 4 on a board and 8 on the virtual kit.
     """
     block = 4 * word  # of the garbage collector
+    found = section.read(model.data)
     amounts = (1, len(model.operations), len(model.labels), model.meta_bytes)
     objects = sum(n * each for n, each in zip(amounts, OBJECTS[word], strict=True))
-    return align(model.program_bytes, block) + align(model.arena_bytes, block) + int(objects)
+    arena_bytes = found.arena_bytes if found else model.arena_bytes
+    code = align(len(found.data), block) + MACHINE if found else 0
+    return align(model.program_bytes, block) + align(arena_bytes, block) + code + int(objects)

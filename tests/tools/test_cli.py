@@ -40,6 +40,7 @@ EPOCHS = ["--epochs", "4"]
 FIGURES = {
     "accuracy_float", "accuracy_int8", "accuracy_kit", "samples", "bit_exact", "latency_us",
     "model_bytes", "ram_predicted", "ram_measured", "seconds", "kit", "data",
+    "kernels",
 }  # fmt: skip
 
 
@@ -202,12 +203,16 @@ def test_deploy_profile_and_evaluate_on_a_served_kit(place, data, demo, served):
     figures, _ = place.good("deploy", demo[2], "--kit", served)
     assert (figures["name"], figures["sha256"]) == ("gesture", model.sha256)
     assert (figures["vectors"], figures["kit"]) == (4, str(served))
+    operations = len(model.operations)
+    kernels = {"arch": "x64", "machine": 0, "viper": operations, "bytes": 0}
+    assert figures["kernels"] == kernels
 
     figures, said = place.good("profile", demo[2])
     assert figures["macs"] == 154_624 and figures["kit"] is figures["latency_us"] is None
     figures, said = place.good("profile", demo[2], "--kit", served)
     assert [row["operation"] for row in figures["operations"]][:3] == ["conv", "max pool", "conv"]
     assert figures["latency_us"] == sum(row["us"] for row in figures["operations"]) > 0
+    assert {row["kernel"] for row in figures["operations"]} == {"viper"}
 
     # Split names, lengths and an order of classes that the model has never seen.
     other = simulate(7)
@@ -229,6 +234,7 @@ def test_deploy_profile_and_evaluate_on_a_served_kit(place, data, demo, served):
     assert here["accuracy_kit"] is here["bit_exact"] is here["ram_measured"] is None
     assert here["latency_us"] == {"p50": None, "p95": None}
     assert there["samples"] == there["bit_exact"] == len(labels) == 20
+    assert here["kernels"] is None and there["kernels"] == kernels
     assert "split 'odd one'" in said
 
 

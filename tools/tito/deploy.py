@@ -63,8 +63,9 @@ class Device(Closing):
     After a Fault, or Ctrl-C, the kit's last good model is still the active one.
     """
 
-    def __init__(self, kit: Kit, repl: Repl, window: int) -> None:
+    def __init__(self, kit: Kit, repl: Repl, window: int, arch: str) -> None:
         self.kit = kit
+        self.arch = arch  # one of payload.ARCHITECTURES
         self._repl = repl
         self.stream = Stream(repl, window)
         self._run_time = ANSWER  # seconds that a run may take
@@ -89,9 +90,9 @@ class Device(Closing):
     ) -> dict:
         """Make the model file `data` the active model of this name on the kit, and load it.
 
-        name: of letters, digits, - and _; by default the model's own. progress: called with (bytes
-        done, bytes in all). A transfer that was cut short is resumed, and a model that is there
-        already is not sent again. Returns what `load` returns.
+        What is sent is `fit(data)`. name: of letters, digits, - and _; by default the model's own.
+        progress: called with (bytes done, bytes in all). A transfer that was cut short is resumed,
+        and a model that is there already is not sent again. Returns what `load` returns.
 
         Raises Fault, and leaves the active model as it was, where the file is damaged, the flash is
         full, the kit goes away, or the model's test vectors give other bytes on the kit.
@@ -105,14 +106,23 @@ class Device(Closing):
             raise Fault(str(error)) from None
         name = model.name if name is None else name
         check_name(name)
+        data = self.fit(data)
         there = {m["name"]: m["sha256"] for m in self.info()["models"]}
-        if there.get(name) == model.sha256:
+        if there.get(name) == data[-32:].hex():
             with suppress(Fault):  # its bytes on the flash may be damaged: send them again then
                 return self.load(name)
         self._send(data, name, progress)
         report = self._load(name, new=True)
         self.stream.ask(link.ACTIVATE, 3, name=name)
         return report
+
+    def fit(self, data: bytes) -> bytes:
+        """The model file with machine code for this kit's processor, or where there is no such
+        code without any."""
+        from tinytorch.machine.pack import attach
+        from tinytorch.machine.section import attach_section
+
+        return attach(attach_section(data, b""), payload.ARCHITECTURES.index(self.arch) + 1)
 
     def _send(self, data: bytes, name: str, progress: Progress | None) -> None:
         work = 3 + len(data) / 50_000  # the board reads back what it has
@@ -188,7 +198,8 @@ def connect(kit: Kit, progress: Progress | None = None) -> Device:
         with suppress(ValueError):  # no mark, or a damaged one
             there = dict(json.loads(mark))
         # Only where the line holds us up may more than one chunk be under way.
-        device = Device(kit, repl, window=4 if platform in ("rp2", "linux", "darwin") else 1)
+        window = 4 if platform in ("rp2", "linux", "darwin") else 1
+        device = Device(kit, repl, window, payload.architecture(mpy))
         try:
             _install(repl, ours, there, progress)
             device.start()

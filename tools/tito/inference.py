@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from tinytorch import datasets, plan
 from tinytorch.features import quantize_windows
+from tinytorch.machine import section
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch_core import model as records
@@ -130,13 +131,24 @@ def reach(kit: Kit) -> Device:
 @contextmanager
 def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
     """The kit with this model loaded and verified, and what that took: sha256, vectors, us, peak,
-    kept, and `predicted`, the peak as the laptop saw it coming.
+    kept, `predicted`, the peak as the laptop saw it coming, `operations`, what runs each as in
+    `kernels_of`, and `kernels`: arch, how many operations in machine code (`machine`) and how many
+    in the kit's own kernels (`viper`), and the bytes of machine code.
 
     Says before anything is sent how much memory the model will take, and raises Fault for one that
     cannot fit.
     """
     with reach(kit) as device:
         about = device.info()
+        model = Model(device.fit(model.data))
+        operations = kernels_of(model)
+        found, viper = section.read(model.data), operations.count("viper")
+        kernels = {
+            "arch": device.arch,
+            "machine": len(operations) - viper,
+            "viper": viper,
+            "bytes": len(found.data) if found else 0,
+        }
         predicted = plan.ram(model, about["word"])
         # The unix port names its compiler where a board names itself.
         board = "this computer" if about["word"] == 8 else about["board"]
@@ -150,10 +162,23 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
                 f"The model needs {predicted:,} bytes of heap and the kit has "
                 f"{about['free_ram']:,}: train one with fewer channels or a shorter window."
             )
+        print(
+            f"kernels    {device.arch}: {kernels['machine']} of {len(operations)} operations in "
+            f"machine code, {kernels['bytes']:,} bytes; {viper} in viper"
+        )
         with bar("send") as progress:
             measured = device.put_model(model.data, progress=progress)
         print(f"verified   {measured['vectors']} test vectors give the laptop's bytes on the kit")
-        yield device, {**measured, "predicted": predicted}
+        more = {"predicted": predicted, "operations": operations, "kernels": kernels}
+        yield device, {**measured, **more}
+
+
+def kernels_of(model: Model) -> list[str]:
+    """What runs each operation of a model that was fitted to a kit: "viper", the kit's own kernels,
+    or "machine", machine code, or "" where that of an operation before has done its work."""
+    found = section.read(model.data)
+    steps = [step[0] for step in found.steps] if found else [section.VIPER] * len(model.operations)
+    return [{section.VIPER: "viper", section.NOTHING: ""}.get(step, "machine") for step in steps]
 
 
 def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -190,6 +215,7 @@ def compare(
         "model_bytes": len(model.data),
         "ram_predicted": None,
         "ram_measured": None,
+        "kernels": None,
         "kit": kit.name if kit else None,
     }
     if kit is None:
@@ -202,6 +228,7 @@ def compare(
         latency_us={f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
         ram_predicted=measured["predicted"],
         ram_measured=measured["peak"],
+        kernels=measured["kernels"],
     )
     return figures, got.argmax(1)
 
@@ -219,13 +246,14 @@ def deploy(args: argparse.Namespace) -> dict:
         "latency_us": measured["us"],
         "ram_predicted": measured["predicted"],
         "ram_measured": measured["peak"],
+        "kernels": measured["kernels"],
     }
 
 
 def run(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
     x = read_inputs(args.input, model)
-    with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, _):
+    with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, measured):
         outputs, us = run_samples(device, x)
     outputs = outputs.reshape(len(x), *model.output_shape)
     content = io.BytesIO()
@@ -236,6 +264,7 @@ def run(args: argparse.Namespace) -> dict:
         "samples": len(x),
         "output": str(args.output),
         "latency_us": {f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
+        "kernels": measured["kernels"],
     }
 
 
@@ -307,30 +336,35 @@ def profile(args: argparse.Namespace) -> dict:
         raise Usage("--batch and --picture are for a float network, FILE.safetensors.")
     model = load_model(args.model)
     times: list[int | None] = [None] * len(model.operations)
+    kernels: list[str | None] = [None] * len(model.operations)
     measured: dict[str, Any] = {}
     if args.kit:
         with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, measured):
-            times = list(device.profile())
+            taken = iter(device.profile())
+            kernels = measured["operations"]
+            times = [next(taken) if kernel else 0 for kernel in kernels]
     rows: list[dict[str, Any]] = []
-    for op, us in zip(model.operations, times, strict=True):
+    for op, kernel, us in zip(model.operations, kernels, times, strict=True):
         rows.append(
             {
                 "operation": KINDS[op.kind],
                 "output": [op.out_h, op.out_w, op.out_c],
                 "macs": macs(op),
+                "kernel": kernel,
                 "us": us,
             }
         )
     print(f"\n{model.name}: {len(model.data):,} bytes, arena {model.arena_bytes:,} bytes")
-    print(f"  {'operation':13} {'output':>14} {'MACs':>9} {'us':>8}")
+    print(f"  {'operation':13} {'output':>14} {'MACs':>9}  {'kernel':7} {'us':>8}")
     for row in rows:
         shape, us = "x".join(map(str, row["output"])), row["us"]
         print(
-            f"  {row['operation']:13} {shape:>14} {row['macs']:>9,} {'-' if us is None else us:>8}"
+            f"  {row['operation']:13} {shape:>14} {row['macs']:>9,}  {row['kernel'] or '-':7} "
+            f"{'-' if us is None else us:>8}"
         )
     total = sum(row["macs"] for row in rows)
     whole = sum(row["us"] for row in rows) if args.kit else None
-    print(f"  {'all':13} {'':>14} {total:>9,} {'-' if whole is None else whole:>8}")
+    print(f"  {'all':13} {'':>14} {total:>9,}  {'':7} {'-' if whole is None else whole:>8}")
     return {
         "kit": args.kit,
         "model_bytes": len(model.data),
@@ -340,6 +374,7 @@ def profile(args: argparse.Namespace) -> dict:
         "latency_us": whole,
         "ram_predicted": measured.get("predicted"),
         "ram_measured": measured.get("peak"),
+        "kernels": measured.get("kernels"),
     }
 
 
