@@ -9,17 +9,18 @@ is being quantized, and the records of a model file alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.graph import INPUT
-from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL, Op
+from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
 from tinytorch_core.quant import LANE_LIMIT
 
 if TYPE_CHECKING:
-    from tinytorch.quantize import Operation
+    from tinytorch.quantize import Operation, QuantizedNet
 
 FULL = (-128, 127)  # what the network's input may hold
 # Weights of 2.8 bits still gave a keyword network its accuracy after training for them, not without
@@ -191,3 +192,38 @@ def lane_table(factor: NDArray, offset: NDArray, reach: Int64) -> tuple[NDArray[
         )
     worst = int((reach * factor + np.abs(offset)).argmax())
     return np.zeros((0, 3), np.int32), f"the sums of channel {worst} do not fit 32 bits"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How a layer was quantized.
+
+    tier: "exact" or "lane". group: weights that keep the lane bound together, None in the exact
+    tier. weight_bits, multiplier_bits: that are in use, means over the channels.
+    """
+
+    layer: str
+    tier: str
+    group: int | None
+    weight_bits: float
+    multiplier_bits: float
+
+
+def layers(net: QuantizedNet, group: int | None = None) -> list[Layer]:
+    """Each layer that has weights. group: what the network was quantized with."""
+    found = []
+    for operation in net.operations:
+        if operation.node.weight.size:
+            weights, multiplier = rows(operation), operation.table[:, 1].astype(np.float64)
+            used = multiplier[multiplier > 0]
+            size = min(group or weights.shape[1], weights.shape[1])
+            found.append(
+                Layer(
+                    layer=operation.node.name,
+                    tier="lane" if operation.tier == LANE else "exact",
+                    group=size if operation.tier == LANE else None,
+                    weight_bits=round(bits(weights), 2),
+                    multiplier_bits=round(float(np.log2(used + 1).sum()) / max(1, len(used)), 2),
+                )
+            )
+    return found

@@ -26,10 +26,14 @@ from tinytorch.config import Config
 from tinytorch.nn import functional
 from tinytorch.ops import Array
 from tinytorch.optim import lr_scheduler
+from tinytorch.quantize import Quant, QuantizedNet, quantize
 from tinytorch.readers import read_csv, read_npz
 from tinytorch.train import Trainer, evaluate
 from tinytorch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 from tinytorch.zoo import build_net
+from tinytorch_core.dsp import SCALE, ZERO_POINT
+
+CALIBRATION = 512  # samples that the ranges of a quantized network are found from
 
 METRICS: dict[str, Callable[[], metrics.Metric]] = {
     "precision": metrics.Precision,
@@ -361,3 +365,45 @@ def load_net(path: "str | Path") -> tuple[nn.Module, dict[str, Any]]:
     net = build_net(config.model, tuple(metadata["shape"]), metadata["outputs"])
     net.load_state_dict(tensors)
     return net.eval(), metadata
+
+
+def quantized_net(
+    path: "str | Path", name: str = "", data: str = "", **tier: Any
+) -> tuple[QuantizedNet, Array, str]:
+    """The network that `run` wrote in integers, test vectors for its file, and where the data is
+    from that it was calibrated on: what it was trained on.
+
+    name: on a kit; the kind of the network unless told. data: a file instead of the configuration's
+    `data.path`. tier: as `quantize` takes it. Raises ValueError for what a kit cannot run, and for
+    data of another shape than the network's.
+    """
+    net, about = load_net(path)
+    config = configuration.from_table(about["config"])
+    if not isinstance(net, nn.Sequential):
+        raise ValueError(
+            f"A kit runs layers one after the other, and {path} is a {config.model.kind}: train "
+            "another kind of network."
+        )
+    if data and config.data.source in ("digits", "xor"):
+        raise ValueError(f"It was trained on {config.data.source}, which is no file: give no data.")
+    config.data.path = data or config.data.path
+    parts = load_data(config.data, config.seed)
+    if (list(parts.shape), parts.outputs) != (list(about["shape"]), about["outputs"]):
+        raise ValueError(
+            f"The data have samples {parts.shape} and {parts.outputs} outputs, and the network "
+            f"was trained on {tuple(about['shape'])} and {about['outputs']}: give its own data."
+        )
+    random.manual_seed(config.seed)
+    order = np.random.default_rng(config.seed).permutation(len(parts.train))
+    x, y = (t.numpy() for t in parts.train.batch(order[:CALIBRATION]))
+    features = about.get("features")
+    if "mean" in about:
+        features = {"kind": "standardized", "mean": about["mean"], "std": about["std"]}
+    net_input = Quant(SCALE, ZERO_POINT) if "features" in about else None
+    quantized = quantize(
+        net, x, name=name or config.model.kind, labels=parts.classes, input=net_input,
+        features=features, **tier,
+    )  # fmt: skip
+    first = np.unique(y, return_index=True)[1] if parts.classes else np.arange(min(4, len(x)))
+    vectors = quantized.input.of(np.moveaxis(x[first], 1, -1))
+    return quantized, vectors, parts.source

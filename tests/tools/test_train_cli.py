@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.host.test_quantize import forward
 from tests.tools.test_cli import Place, assert_one_sentence, write
 from tinytorch import recipes, serialize
+from tinytorch.runtime import Model
 from tinytorch.simulator import simulate
 
 EXAMPLE = ROOT / "examples" / "digits" / "train.toml"
@@ -59,6 +61,76 @@ def test_the_example(place):
     again, _ = place.good("train", "digits/config.toml", "--out", "again")
     assert again["loss"] == figures["loss"] and again["out"] == "again"
     assert tensors(place.folder / "again" / "model.safetensors") == tensors(there.model)
+
+
+def test_a_network_by_configuration_becomes_a_model_file(place):
+    place.good("train", "small.toml", "--out", "net", "--set", "train.epochs=12")
+    exact, _ = place.good("quantize", "net/model.safetensors", "--name", "clouds")
+    assert exact["out"] == "clouds.tt" and exact["vectors"] == 3
+    lane, said = place.good(
+        "quantize", "net/model.safetensors", "--out", "lane.tt", "--tier", "lane", "--group", 10
+    )
+    assert [row["tier"] for row in exact["layers"]] == ["exact", "exact"]
+    assert [(row["tier"], row["group"]) for row in lane["layers"]] == [("lane", 6), ("lane", 10)]
+    assert lane["kept_exact"] == [] and "in groups of 10" in said
+    net, _ = recipes.load_net(place.folder / "net" / "model.safetensors")
+    x = np.load(place.folder / "clouds.npz")["x"].astype(np.float32)
+    answers = forward(net, x).argmax(1)
+    for file, kind in (("clouds.tt", "clouds"), ("lane.tt", "cnn")):
+        model = Model(place.folder / file)
+        assert (model.name, model.labels, model.features) == (kind, ["0", "1", "2"], None)
+        assert model.verify() == 3
+        assert (model.predict_batch(np.moveaxis(x, 1, -1)) == answers).mean() > 0.97
+    # Too wide for lanes: it says so, and stays exact.
+    wide = ("--set", "model.kind=mlp", "--set", "model.hidden=[2000]", "--set", "train.epochs=1")
+    place.good("train", "small.toml", "--out", "wide", *wide)
+    lane, said = place.good("quantize", "wide/model.safetensors", "--tier", "lane")
+    (reason,) = lane["kept_exact"]
+    assert reason.startswith("Layer 4 Linear stays exact: its weights would keep ")
+    assert reason in said
+    assert [row["tier"] for row in lane["layers"]] == ["lane", "exact"]
+
+
+def test_standardized_inputs_are_said_in_the_file(place):
+    words = ("--set", "data.standardize=true", "--set", "train.epochs=1")
+    place.good("train", "small.toml", "--out", "even", *words)
+    place.good("quantize", "even/model.safetensors", "--out", "even.tt")
+    features = Model(place.folder / "even.tt").features
+    assert features["kind"] == "standardized"
+    assert np.shape(features["mean"]) == np.shape(features["std"]) == (2, 24)
+
+
+def test_gestures_by_another_network(place):
+    recordings = simulate(2)
+    file = write(place.folder / "strokes.npz", recordings)
+    (place.folder / "strokes.toml").write_text(
+        f'[data]\nsource = "gesture"\npath = "{file}"\n[model]\nkind = "cnn"\n[train]\nepochs = 2'
+    )
+    place.good("train", "strokes.toml", "--out", "strokes")
+    figures, _ = place.good("quantize", "strokes/model.safetensors", "--tier", "lane")
+    model = Model(place.folder / figures["out"])
+    assert model.features["kind"] == "motion" and (model.scale, model.zero_point) == (1 / 64, 0)
+    figures, _ = place.good("evaluate", "cnn.tt", "--data", file)
+    assert figures["accuracy_int8"] > 0.5
+
+
+def test_what_cannot_be_quantized(place):
+    place.good("train", "small.toml", "--out", "seq", "--set", "model.kind=transformer",
+               "--set", "train.epochs=1")  # fmt: skip
+    place.good("train", "small.toml", "--out", "small", "--set", "train.epochs=1")
+    np.savez(place.folder / "other.npz", x=np.ones((40, 2, 9)), y=np.arange(40) % 3)
+    small = "small/model.safetensors"
+    for status, says, *words in (
+        (1, "is a transformer: train another kind", "seq/model.safetensors"),
+        (1, "(2, 24) and 3: give its own data", small, "--data", "other.npz"),
+        (2, "--bits and --group are for --tier lane", small, "--bits", "7"),
+        (2, "choose from", small, "--tier", "fast"),
+        (2, "choose from", small, "--tier", "lane", "--bits", "6"),
+        (2, "there is no folder", small, "--out", "no/a.tt"),
+        (2, "cannot name a model", small, "--name", "a b"),
+        (1, "not a safetensors file", "clouds.npz"),
+    ):
+        place.bad(status, says, "quantize", *words)
 
 
 def test_killed_and_resumed_to_the_bit(place):

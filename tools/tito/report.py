@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinytorch.lanes import Layer
 from tinytorch.runtime import Model
 
 INK, ACCENT, WARM = "#1f2933", "#2667a8", "#d1603d"
@@ -26,6 +27,23 @@ def percent(fraction: "float | None") -> str:
 
 def quantized(model: Model) -> None:
     print(f"quantized  int8, {len(model.data):,} bytes with {model.vectors} test vectors")
+
+
+def layers(found: Sequence[Layer], kept_exact: Sequence[str]) -> None:
+    """What became of each layer in integers, and why layers stayed exact that were not to."""
+    rows = [
+        (
+            row.layer,
+            f"{row.tier:5}  weights {row.weight_bits:4.1f} bits"
+            f"{'' if row.group is None else f' in groups of {row.group}':20}"
+            f"  multipliers {row.multiplier_bits:4.1f} bits",
+        )
+        for row in found
+    ]
+    table(rows, "layers")
+    for sentence in kept_exact:
+        print(sentence)
+    print()
 
 
 def comparison(result: Mapping[str, Any], title: str) -> None:

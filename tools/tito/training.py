@@ -2,14 +2,17 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
+from tinytorch import lanes, serialize
+from tinytorch.export import to_bytes
 from tinytorch.gesture import (
     EPOCHS,
     gesture_data,
     load_gesture,
-    quantize_gesture,
+    quantized_gesture,
     save_gesture,
     train_gesture,
 )
@@ -42,8 +45,19 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("quantize", "Make the int8 model file of a trained network.")
     p.add_argument("trained", type=Path, metavar="TRAINED", help="what `tito train` wrote")
     p.add_argument("--data", type=Path, metavar="FILE.npz", help="what it was trained on")
-    p.add_argument("--out", type=output_file, default="gesture.tt", metavar="FILE.tt")
-    p.add_argument("--name", default="gesture", help="the model's name on a kit")
+    p.add_argument("--out", metavar="FILE.tt", help="NAME.tt unless told")
+    p.add_argument(
+        "--name", help="the model's name on a kit; gesture, or the kind of network, unless told"
+    )
+    p.add_argument(
+        "--tier", choices=("exact", "lane"), default="exact",
+        help="lane: coarser weights, two products at a time on a core without wide ones",
+    )  # fmt: skip
+    p.add_argument("--bits", type=int, choices=(7, 8), help="lane: of activations; 7 unless told")
+    p.add_argument(
+        "--group", type=at_least(1), metavar="N",
+        help="lane: weights that are summed up together; all of a channel unless told",
+    )  # fmt: skip
     p.set_defaults(run=quantize)
 
 
@@ -117,19 +131,36 @@ def train_by(args: argparse.Namespace) -> dict:
 
 
 def quantize(args: argparse.Namespace) -> dict:
-    check_name(args.name)
+    if args.tier == "exact" and (args.bits or args.group):
+        raise Usage("--bits and --group are for --tier lane.")
+    check_name(args.name or "gesture")
     if not args.trained.is_file():
         raise Usage(f"There is no file {args.trained}: make one with `tito train`.")
-    trained, classes = load_gesture(args.trained)
-    recordings = load_recordings(args.data).for_model(trained.features, classes)
-    model = Model(quantize_gesture(trained, recordings, args.name))
+    out = _file(args.out) if args.out else None
+    tier = {"tier": args.tier, "bits": args.bits or 7, "group": args.group}
+    if serialize.load_with_metadata(args.trained)[1].get("kind") == "trained":
+        from tinytorch import recipes
+
+        data = str(args.data) if args.data else ""
+        net, vectors, source = recipes.quantized_net(args.trained, args.name or "", data, **tier)
+    else:
+        trained, classes = load_gesture(args.trained)
+        recordings = load_recordings(args.data).for_model(trained.features, classes)
+        net, vectors = quantized_gesture(trained, recordings, args.name or "gesture", **tier)
+        source = recordings.source
+    out = out or _file(f"{net.name}.tt")
+    model = Model(to_bytes(net, vectors))
     report.quantized(model)
-    write(args.out, model.data)
+    layers = lanes.layers(net, args.group)
+    report.layers(layers, net.kept_exact)
+    write(out, model.data)
     return {
-        "out": str(args.out),
+        "out": str(out),
         "model_bytes": len(model.data),
         "arena_bytes": model.arena_bytes,
         "vectors": model.vectors,
         "sha256": model.sha256,
-        "data": recordings.source,
+        "data": source,
+        "layers": [asdict(layer) for layer in layers],
+        "kept_exact": net.kept_exact,
     }
