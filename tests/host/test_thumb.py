@@ -246,7 +246,7 @@ def test_every_method_is_compared():
     assert methods - compared == {"label", "unique", "pool", "load", "assemble", "b", "bl"}
 
 
-# Programs: ("nops", n), ("label", name), ("b", name, condition or None), ("bl", name),
+# Programs: ("nops", n), ("label", name), ("b", name, condition or None, far), ("bl", name),
 # ("load", register, number), ("pool",).
 
 
@@ -268,8 +268,8 @@ def assembled(program):
         return None
 
 
-def written(program, far=()):
-    """The same as text; `far`: the conditional branches that are to go over a long one."""
+def written(program, forms):
+    """The same as text. forms: of a conditional branch 0, 1 its inverse over b, 2 over bl."""
     lines, waiting, pools = [".balign 4"], {}, 0
     for i, (kind, *operands) in enumerate([*program, ("pool",)]):
         if kind == "nops":
@@ -287,49 +287,53 @@ def written(program, far=()):
                 lines.append(".balignw 4, 0")
             lines += [f"{label}: .long {number}" for number, label in waiting.items()]
             waiting, pools = {}, pools + 1
-        elif operands[1] is None:
-            lines.append(f"b {operands[0]}")
-        elif i in far:
-            inverse = list(CONDITIONS)[CONDITIONS[operands[1]] ^ 1]
-            lines += [f"b{inverse} over_{i}", f"b {operands[0]}", f"over_{i}:"]
+        elif operands[1] is None or not forms[i]:
+            lines.append(f"b{operands[1] or ''} {operands[0]}")
         else:
-            lines.append(f"b{operands[1]} {operands[0]}")
+            inverse = list(CONDITIONS)[CONDITIONS[operands[1]] ^ 1]
+            jump = "b" if forms[i] == 1 else "bl"
+            lines += [f"b{inverse} over_{i}", f"{jump} {operands[0]}", f"over_{i}:"]
     return "\n".join([*lines, ".balignw 4, 0"])
 
 
-def wide(code, program, far=()):
-    """Which statements LLVM has made 32-bit instructions, which this core has not, bl apart."""
-    found, at, waiting = set(), 0, set()
+def wide(code, program, forms):
+    """The statements that LLVM has made wide (not bl): instructions that this core has not."""
+    found, at, waiting = [], 0, set()
     for i, (kind, *operands) in enumerate(program):
         if kind == "nops":
             at += 2 * operands[0]
-        elif kind == "bl":
-            at += 4
+        elif kind == "bl" or forms[i] == 2:
+            at += 4 if kind == "bl" else 6
         elif kind == "pool":
             at += (at % 4 if waiting else 0) + 4 * len(waiting)
             waiting = set()
         elif kind in ("b", "load"):
             if kind == "load":
                 waiting.add(operands[1])
-            at += 2 if i in far else 0
-            is_wide = code[at + 1] >> 3 > 0b11100
-            at += 4 if is_wide else 2
-            found |= {i} if is_wide else set()
+            at += 2 if forms[i] else 0
+            if code[at + 1] >> 3 > 0b11100:
+                found.append(i)
+            at += 4 if i in found else 2
     return found
 
 
 def by_llvm(program):
     """The text that this core has instructions for, and its code; None: out of reach.
 
-    LLVM itself decides which branches are long: it makes them wide, which are as long as our two.
+    LLVM itself decides which branches are long: it makes them wide, of the size of our next form.
     """
-    code = llvm(written(program))
-    far = wide(code, program)
-    if any(program[i][0] == "load" or program[i][2] is None for i in far):
-        return written(program), None
-    text = written(program, far)
-    code = llvm(text)
-    return text, None if wide(code, program, far) else code
+    forms = [0] * len(program)
+    while True:
+        text = written(program, forms)
+        code = llvm(text)
+        more = wide(code, program, forms)
+        if not more:
+            return text, code
+        for i in more:
+            kind, *operands = program[i]
+            if kind == "load" or operands[1] is None or (forms[i] == 1 and not operands[2]):
+                return text, None
+            forms[i] += 1
 
 
 FAR_NUMBERS = (0x12345678, 0x80000001, 0xFFFFFFFF, 1000001)  # not a byte, shifted
@@ -344,8 +348,9 @@ def programs(draw):
             st.one_of(
                 st.tuples(st.just("nops"), st.integers(0, 9)),
                 st.tuples(st.just("nops"), st.integers(100, 300)),
-                st.tuples(st.just("b"), name, st.sampled_from([None, *CONDITIONS])),
-                st.tuples(st.just("b"), name, st.sampled_from(list(CONDITIONS))),
+                st.tuples(st.just("b"), name, st.none(), st.just(False)),
+                st.tuples(st.just("b"), name, st.sampled_from(list(CONDITIONS)), st.booleans()),
+                st.tuples(st.just("b"), name, st.sampled_from(list(CONDITIONS)), st.booleans()),
                 st.tuples(st.just("bl"), name),
                 st.tuples(st.just("load"), st.sampled_from(LOW), st.sampled_from(FAR_NUMBERS)),
                 st.just(("pool",)),
@@ -372,21 +377,26 @@ def test_programs_are_those_of_gnu(gnu, program):
     assert assembled(program) == (None if refused else code)
 
 
+NOPS = (0, 1, 125, 126, 127, 128, 129, 1020, 1021, 1022, 1023, 1024, 1025)
+
+
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize(
-    "nops", [0, 1, 125, 126, 127, 128, 129, 1020, 1021, 1022, 1023, 1024, 1025]
-)
-def test_conditional_branches_reach_as_far_as_they_can(condition, nops):
-    branch, label, between = ("b", "there", condition), ("label", "there"), ("nops", nops)
-    for program, short, most in (
-        ([branch, between, label], nops <= 128, 1024),
-        ([label, between, branch], nops <= 126, 1021),
-    ):
-        code, (_, expected) = assembled(program), by_llvm(program)
-        assert code == expected
-        assert (code is None) == (nops > most)
-        if code:
-            assert len(code) == -(-(2 * nops + (2 if short else 4)) // 4) * 4
+def test_conditional_branches_reach_as_far_as_they_must(condition, far):
+    branch, label = ("b", "there", condition, far), ("label", "there")
+    for nops in NOPS:
+        between = ("nops", nops)
+        for program, short, most in (
+            ([branch, between, label], nops <= 128, nops <= 1024),
+            ([label, between, branch], nops <= 126, nops <= 1021),
+        ):
+            code = assembled(program)
+            assert code == by_llvm(program)[1]
+            if most or far:
+                size = 2 * nops + (2 if short else 4 if most else 6)
+                assert len(code) == size + size % 4
+            else:
+                assert code is None
 
 
 @pytest.mark.parametrize("nops", [0, 3, 5000, 40_000])

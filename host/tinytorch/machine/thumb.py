@@ -63,7 +63,7 @@ class Branch:
         """Whether this form does; of the others, encoding tells."""
         if self.condition < 0 or self.form == 2 or (self.form == 1 and not self.far):
             return True
-        return -2046 <= distance - 2 <= 2046 if self.form else -256 <= distance <= 254
+        return -2048 <= distance - 2 <= 2046 if self.form else -256 <= distance <= 254
 
 
 @dataclass
