@@ -72,7 +72,9 @@ def attach(data: bytes, arch: int) -> bytes:
     there are none for it."""
     if arch != ARMV6M:
         return data
-    return attach_section(data, plan(Model(data)).section)
+    made = plan(Model(data))
+    # A section takes RAM, also one that leaves everything to viper.
+    return attach_section(data, made.section) if any(c.shape for c in made.choices) else data
 
 
 def plan(model: Model) -> Plan:
