@@ -1,11 +1,15 @@
 """How many cycles a kernel takes on the Cortex-M0+, before anything is assembled or sent."""
 
-from tinytorch.machine.armv6m import Depthwise, Dot, Exact
+from tinytorch.machine.armv6m import Average, Depthwise, Dot, Exact
 from tinytorch_core.model import CONV2D, DENSE, Op
 
 
-def cycles(shape: "Dot | Depthwise") -> int:
+def cycles(shape: "Dot | Depthwise | Average") -> int:
     """The cycles of one call."""
+    if isinstance(shape, Average):
+        full, rest = divmod(shape.distance, shape.words)
+        n = shape.words
+        return 100 + shape.channels * (95 + full * (2 * n + 5) + 4 * rest)
     w, n, two = shape.window, shape.words, shape.lanes == 2
     if isinstance(shape.tail, Exact):
         output = 17 if shape.tail.fraction else 85

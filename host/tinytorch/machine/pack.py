@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, replace
 from tinytorch import lanes
 from tinytorch.graph import INPUT
 from tinytorch.machine import armv6m, cost, tables
-from tinytorch.machine.armv6m import Depthwise, Dot, Exact, Lane, Tail, Window, shift_in_code
+from tinytorch.machine.armv6m import (
+    Average,
+    Depthwise,
+    Dot,
+    Exact,
+    Lane,
+    Tail,
+    Window,
+    shift_in_code,
+)
 from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
@@ -34,7 +43,7 @@ KINDS = {
 }  # fmt: skip
 WEIGHTED = (CONV2D, DEPTHWISE, DENSE)
 
-Shape = Dot | Depthwise
+Shape = Dot | Depthwise | Average
 
 
 @dataclass
@@ -111,7 +120,7 @@ def plan(model: Model) -> Plan:
 def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
     if isinstance(shape, Dot):
         return armv6m.dot(replace(shape, straight=straight))
-    return armv6m.depthwise(shape)
+    return armv6m.depthwise(shape) if isinstance(shape, Depthwise) else armv6m.average(shape)
 
 
 def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
@@ -158,13 +167,16 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
         reached: dict[int, tuple[int, list[Choice]]] = {}
         for layout, (spent, choices) in ways.items():
             shapes: list[Shape | None]
-            if i in viper or op.kind not in WEIGHTED:
+            if i in viper:
                 shapes = [None] if layout == 0 else []
-            else:
+            elif op.kind in WEIGHTED:
                 shapes = list(_shapes(op, layout, chained[i + 1], most_lanes, groups))
+            else:
+                shapes = list(_simple(op, ranges[i], layout))
             for shape in shapes:
                 cycles = cost.cycles(shape) if shape else cost.viper(op)
-                out = shape.words if shape and shape.words_out else 0
+                words_out = isinstance(shape, Dot | Depthwise) and shape.words_out
+                out = shape.words if shape and words_out else 0
                 if out not in reached or spent + cycles < reached[out][0]:
                     choice = Choice(op, ranges[i], shape, cycles, notes)
                     reached[out] = spent + cycles, [*choices, choice]
@@ -242,8 +254,8 @@ def _shapes(
             continue
         positions = op.out_h * op.out_w
         distance = 0
-        if count == 2:  # the same for all kernels that may follow each other
-            distance = -(-op.out_h // 2) * op.out_w if op.out_h > 1 else -(-op.out_w // 2)
+        if count == 2:
+            distance = _distance(op.out_h, op.out_w)
         for n in [layout] if layout else range(1, armv6m.WORDS + 1):
             for words_out in {False, words_possible and count == 2}:
                 if op.kind == DEPTHWISE:
@@ -256,6 +268,24 @@ def _shapes(
                     )
 
 
+def _distance(h: int, w: int) -> int:
+    """Positions from the low lane's to the high lane's, the same for all kernels in a chain."""
+    return -(-h // 2) * w if h > 1 else -(-w // 2)
+
+
+def _simple(op: Op, inputs: tuple[int, int], layout: int) -> Iterator["Shape | None"]:
+    """The kernels for an operation without weights."""
+    if not layout:
+        yield None
+        return
+    distance = _distance(op.in_h, op.in_w)
+    whole = (op.kernel_h, op.kernel_w) == (op.in_h, op.in_w) and op.pad_h == op.pad_w == 0
+    if op.kind == AVG_POOL and whole and 255 * distance < 1 << 16:
+        low = op.low if op.low > inputs[0] else None
+        high = op.high if op.high < inputs[1] else None
+        yield Average(op.in_c, op.in_h * op.in_w, layout, distance, low, high)
+
+
 def _tail(op: Op) -> Tail:
     """Of the operation's tier; its numbers come when it is known who shares the code."""
     return Lane() if op.tier == LANE else Exact(20)
@@ -264,9 +294,9 @@ def _tail(op: Op) -> Tail:
 def _rows(choices: list[Choice], program: bytes) -> list["Rows | None"]:
     """Each operation's constants; operations whose shapes are alike get one tail for all."""
     rows: list[Rows | None] = [None] * len(choices)
-    alike: dict[Shape, list[int]] = {}
+    alike: dict[Dot | Depthwise, list[int]] = {}
     for i, choice in enumerate(choices):
-        if choice.shape:
+        if isinstance(choice.shape, Dot | Depthwise):
             alike.setdefault(choice.shape, []).append(i)
     for shape, members in alike.items():
         ops = [choices[i].op for i in members]
@@ -330,19 +360,21 @@ class _Layout:
             x = [self.input.at if j == INPUT else self.outputs[j].at for j in self.sources[i]]
             y, scratch = self.outputs[i].at, self.scratch[i].at
             parameters = 0
-            if choice.shape and each:
-                op = choice.op
+            op, shape = choice.op, choice.shape
+            if isinstance(shape, Average):
+                parameters = put(struct.pack("<3i", places[shape], x[0], y))
+            elif shape and each:
                 table = put((each.rows & 0xFFFFFFFF).astype("<u4").tobytes())
-                clip = clips[op.low, op.high, choice.shape.words_out]
+                clip = clips[op.low, op.high, shape.words_out]
                 parameters = put(b"")
                 tail = [op.table + 4, op.y_zero, _signed(each.doubt)]
                 if isinstance(each.tail, Lane):
                     assert each.tail.shift is not None
                     tail = [each.tail.shift]
                 words = [
-                    places[choice.shape], x[0], y, scratch, op.weight,
+                    places[shape], x[0], y, scratch, op.weight,
                     table - parameters, clip - parameters,
-                    choice.shape.distance * op.out_c, op.low, op.high, *tail,
+                    shape.distance * op.out_c, op.low, op.high, *tail,
                 ]  # fmt: skip
                 put(struct.pack(f"<{len(words)}i", *words))
             steps.append((parameters, x[0], x[-1], y, scratch))
@@ -377,7 +409,7 @@ class _Layout:
         """Where output 0 stands in the clip table of each (low, high, words)."""
         spans: dict[tuple[int, int, bool], tuple[int, int]] = {}
         for choice, each in zip(self.choices, rows, strict=True):
-            if choice.shape and each:
+            if isinstance(choice.shape, Dot | Depthwise) and each:
                 key = choice.op.low, choice.op.high, choice.shape.words_out
                 least, most = spans.get(key, (0, 0))
                 spans[key] = min(least, each.least), max(most, each.most)
