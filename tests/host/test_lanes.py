@@ -234,6 +234,28 @@ def test_matching_keeps_mean_and_spread(tier):
         assert before[0] > 5 * mean and before[1] > 5 * spread
 
 
+def test_lanes_are_matched_unless_told():
+    for tier, matched in (("exact", False), ("lane", True)):
+        found = [
+            to_bytes(random_quantized(5, tier=tier, match=match)[2])
+            for match in (None, matched, not matched)
+        ]
+        assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("tier", ["exact", "lane"])
+def test_a_channel_that_varies_by_rounding_alone_is_not_matched_to_nothing(tier):
+    net = nn.Sequential(nn.Linear(2, 2))
+    net[0].weight.data = np.array([[2, -1], [1, 1]], np.float32)
+    net[0].bias.data = np.array([1, 0], np.float32)
+    x = np.random.default_rng(0).normal(0, 1, (500, 1)).astype(np.float32) * np.float32([1, 2])
+    q = quantize(net, x, name="n", labels=[], tier=tier, match=True)
+    assert q.kept_exact == []
+    y = Model(to_bytes(q)).run_batch(q.input.of(x)).astype(float)
+    real = (y - q.output.zero_point) * q.output.scale
+    np.testing.assert_allclose(real, forward(net, x), atol=0.15)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A network for small pictures of digits, and data to test it on."""
