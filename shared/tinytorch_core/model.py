@@ -51,6 +51,15 @@ RECORD = "<%di" % len(FIELDS)
 RECORD_BYTES = struct.calcsize(RECORD)
 
 
+class _Slice:
+    def __getitem__(self, index):
+        return index
+
+
+_ALL = _Slice()[:]  # made once: a slice is an object on the heap
+_BYTES = (bytes, bytearray)
+
+
 class Op:
     """One operation record, its FIELDS as attributes."""
 
@@ -232,8 +241,9 @@ class Model:
     def predict(self, x):
         """The index of the best class (see `labels`) for one input.
 
-        x: flat sequence of the input's length: int8 values or their bytes (allocates nothing), or
-        floats, which are quantized. Raises ValueError for another length, and for larger ints.
+        x: flat sequence of the input's length: int8 values or their bytes (allocates nothing; bytes
+        and a bytearray are copied at once), or floats, which are quantized. Raises ValueError for
+        another length, and for larger ints.
         """
         view, zero, n = self.input, self.zero_point, len(self.input)
         if len(x) != n:
@@ -243,6 +253,8 @@ class Model:
         if isinstance(x[0], float):
             for i in range(n):
                 view[i] = min(127, max(-128, round(x[i] / self.scale) + zero)) & 255
+        elif isinstance(x, _BYTES):
+            view[_ALL] = x
         else:
             for i in range(n):
                 if not -128 <= x[i] < 256:
