@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from tinytorch.quantize import Operation, QuantizedNet
 
 FULL = (-128, 127)  # what the network's input may hold
-# Weights of 2.8 bits still gave a keyword network its accuracy after training for them, not without
-# (a sign and a largest |w| of 3.5). Layers that would get less stay exact.
+# With fewer bits (a sign, and a largest |w| of 2.8) a layer stays exact: with hardly more a keyword
+# network kept its accuracy only by training for them.
 LEAST_BITS = 2.5
 MOST_STEPS = 0.25  # that a rounded multiplier may move an output
 TOP = 30  # the largest shift
 Int64 = NDArray[np.int64]
 
 
-def _sources(operations: Sequence[Operation | Op]) -> list[tuple[int, ...]]:
-    """For each operation those whose outputs it reads; INPUT also for what cannot be told."""
-    found: list[tuple[int, ...]] = []
+def _sources(operations: Sequence[Operation | Op]) -> list[int]:
+    """Which operation made the first input of each; INPUT also for what cannot be told."""
+    found = []
     for i, operation in enumerate(operations):
-        if not isinstance(operation, Op):
-            found.append(operation.node.inputs)
-            continue
-        size = operation.in_h * operation.in_w * operation.in_c
         source = INPUT
-        for j in range(i - 1, -1, -1):  # the last that wrote there
-            other: Any = operations[j]
-            n = other.out_h * other.out_w * other.out_c
-            if other.y < operation.x + size and operation.x < other.y + n:
-                source = j if (other.y, n) == (operation.x, size) else INPUT
-                break
-        found.append((source,))
+        if not isinstance(operation, Op):
+            source = operation.node.inputs[0]
+        else:
+            size = operation.in_h * operation.in_w * operation.in_c
+            for j in range(i - 1, -1, -1):  # the last that wrote there
+                other: Any = operations[j]
+                n = other.out_h * other.out_w * other.out_c
+                if other.y < operation.x + size and operation.x < other.y + n:
+                    source = j if (other.y, n) == (operation.x, size) else INPUT
+                    break
+        found.append(source)
     return found
 
 
@@ -59,8 +59,8 @@ def input_ranges(operations: Sequence[Operation | Op]) -> list[tuple[int, int]]:
     """
     inputs: list[tuple[int, int]] = []
     outputs: list[tuple[int, int]] = []
-    for operation, sources in zip(operations, _sources(operations), strict=True):
-        low, high = FULL if sources[0] == INPUT else outputs[sources[0]]
+    for operation, source in zip(operations, _sources(operations), strict=True):
+        low, high = FULL if source == INPUT else outputs[source]
         zero = operation.x_zero
         inputs.append((min(low, zero), max(high, zero)))
         kind = operation.kind if isinstance(operation, Op) else operation.node.kind
