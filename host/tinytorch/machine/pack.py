@@ -201,10 +201,18 @@ def _sources(ops: list[Op]) -> list[tuple[int, ...]]:
 
 
 def _chained(ops: list[Op]) -> list[bool]:
-    """Whether an operation reads what the one before it writes, and nobody else does."""
+    """Whether an operation reads what the one before it writes, in that shape, and nobody else
+    does."""
     sources = _sources(ops)
     readers = Counter(source for each in sources for source in set(each))
-    return [i > 0 and each == (i - 1,) and readers[i - 1] == 1 for i, each in enumerate(sources)]
+
+    def chained(i: int) -> bool:
+        if i == 0 or sources[i] != (i - 1,) or readers[i - 1] != 1:
+            return False
+        a, b = ops[i - 1], ops[i]
+        return (a.out_h, a.out_w, a.out_c) == (b.in_h, b.in_w, b.in_c)
+
+    return [chained(i) for i in range(len(ops))]
 
 
 def _length(op: Op) -> int:
