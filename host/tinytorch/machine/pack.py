@@ -48,14 +48,23 @@ Shape = Dot | Depthwise | Average
 
 @dataclass
 class Choice:
-    """How an operation runs. shape None: the board's own kernel, viper. notes: why it is not what
-    its tier would let one expect, whole sentences."""
+    """How an operation runs. inputs: the range of its input. shape None: the board's own kernel,
+    viper. broken: the lane bound is. notes: why it is not what its tier would let one expect, whole
+    sentences."""
 
     op: Op
     inputs: tuple[int, int]
     shape: "Shape | None" = None
     cycles: int = 0
+    broken: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def tier(self) -> "str | None":
+        """Whose kernel it is, where there are two tiers."""
+        if self.op.kind not in WEIGHTED:
+            return None
+        return "lane" if self.op.tier == LANE and not self.broken else "exact"
 
     @property
     def kernel(self) -> str:
@@ -160,17 +169,19 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
     chained = [*_chained(ops), False]
     ways: dict[int, tuple[int, list[Choice]]] = {0: (0, [])}
     for i, op in enumerate(ops):
+        groups: tuple[int, ...] = ()
         if i in viper:
             notes = [f"Operation {i} ({KINDS[op.kind]}) runs in viper: {viper[i]}."]
         else:
-            notes, most_lanes, groups = _lanes(i, op, program, ranges[i])
+            groups, notes = _groups(i, op, program, ranges[i])
+        broken = op.tier == LANE and i not in viper and not groups
         reached: dict[int, tuple[int, list[Choice]]] = {}
         for layout, (spent, choices) in ways.items():
             shapes: list[Shape | None]
             if i in viper:
                 shapes = [None] if layout == 0 else []
             elif op.kind in WEIGHTED:
-                shapes = list(_shapes(op, layout, chained[i + 1], most_lanes, groups))
+                shapes = list(_shapes(op, layout, chained[i + 1], groups))
             else:
                 shapes = list(_simple(op, ranges[i], layout))
             for shape in shapes:
@@ -178,7 +189,7 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
                 words_out = isinstance(shape, Dot | Depthwise) and shape.words_out
                 out = shape.words if shape and words_out else 0
                 if out not in reached or spent + cycles < reached[out][0]:
-                    choice = Choice(op, ranges[i], shape, cycles, notes)
+                    choice = Choice(op, ranges[i], shape, cycles, broken, notes)
                     reached[out] = spent + cycles, [*choices, choice]
         ways = reached
     return ways[0][1]
@@ -220,30 +231,28 @@ def _length(op: Op) -> int:
     return op.kernel_h * op.kernel_w * (1 if op.kind == DEPTHWISE else op.in_c)
 
 
-def _lanes(
+def _groups(
     i: int, op: Op, program: bytes, inputs: tuple[int, int]
-) -> tuple[list[str], int, tuple[int, ...]]:
-    """What there is to say of an operation, how many sums share a word at most, and in which groups
-    of its weights: the longest that the bound allows."""
-    length = _length(op)
+) -> tuple[tuple[int, ...], list[str]]:
+    """The groups of a channel's weights whose sums may share a word, the longest that the bound
+    allows; none in the exact tier, and none where the bound is broken, which is then said."""
     if op.tier != LANE:
-        return [], 1, (length,)
+        return (), []
+    length = _length(op)
     for count in range(1, 2 if op.kind == DEPTHWISE else MOST_GROUPS + 1):
         group = -(-length // count)
         if lanes.excess(op, *inputs, group, program) <= LANE_LIMIT:
-            return [], 2, tuple(min(group, length - at) for at in range(0, length, group))
+            return tuple(min(group, length - at) for at in range(0, length, group)), []
     reach = lanes.excess(op, *inputs, None, program)
     note = (
         f"Operation {i} ({KINDS[op.kind]}) breaks the lane bound: its sums reach {reach:,}, "
         f"{reach - LANE_LIMIT:,} more than the {LANE_LIMIT:,} that a lane holds. It runs in the "
         "exact tier's kernel, one sum a word."
     )
-    return [note], 1, (length,)
+    return (), [note]
 
 
-def _shapes(
-    op: Op, layout: int, words_possible: bool, most_lanes: int, groups: tuple[int, ...]
-) -> Iterator[Shape]:
+def _shapes(op: Op, layout: int, words_possible: bool, groups: tuple[int, ...]) -> Iterator[Shape]:
     """The kernels that could run an operation whose input has this layout."""
     window = Window(
         op.in_h, op.in_w, op.in_c, op.kernel_h, op.kernel_w, op.stride_h, op.stride_w,
@@ -251,7 +260,7 @@ def _shapes(
     )  # fmt: skip
     strides = (op.stride_h, op.stride_w) == (1, 1)
     same = strides and (op.in_h, op.in_w) == (op.out_h, op.out_w)
-    for count in range(1, most_lanes + 1):
+    for count in (1, 2) if groups else (1,):
         if layout and count == 1:
             continue
         if op.kind == DEPTHWISE:
@@ -270,7 +279,7 @@ def _shapes(
                     if n <= row and not (words_out and row % n):
                         yield Depthwise(window, n, count, bool(layout), words_out, _tail(op))
                 elif n == 1 or n <= (distance or positions):
-                    lengths = groups if count == 2 else (sum(groups),)
+                    lengths = groups if count == 2 else (_length(op),)
                     yield Dot(
                         window, lengths, n, count, distance, bool(layout), words_out, _tail(op)
                     )
