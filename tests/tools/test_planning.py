@@ -68,7 +68,7 @@ def test_weights_that_break_the_bound_leave_the_lanes(tmp_path, capsys):
     found = planned(tmp_path, capsys, replace(good, operations=operations))
     assert [o["tier"] for o in found["operations"]][:3] == ["lane", "exact", "lane"]
     assert found["operations"][1]["lanes"] == 1
-    [note] = found["notes"]
+    note = found["notes"][0]
     assert "Operation 1 (depthwise)" in note
     assert f"{reach:,}" in note
     assert f"{reach - 65535:,} more" in note

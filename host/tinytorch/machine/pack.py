@@ -98,7 +98,7 @@ def attach(data: bytes, arch: int) -> bytes:
 def plan(model: Model) -> Plan:
     """Choose kernels for a Cortex-M0+ board, and assemble them."""
     ops, program = model.operations, bytes(model._program)
-    viper = _impossible(ops, program)
+    viper = _impossible(ops)
     while True:
         choices = _choose(ops, program, viper)
         rows = _rows(choices, program)
@@ -148,17 +148,12 @@ def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
 # Choosing.
 
 
-def _impossible(ops: list[Op], program: bytes) -> dict[int, str]:
+def _impossible(ops: list[Op]) -> dict[int, str]:
     """The operations that machine code cannot run, and why."""
-    ranges = lanes.input_ranges(ops)
     found = {}
     for i, op in enumerate(ops):
-        if op.kind not in WEIGHTED:
-            continue
         if op.kind == DEPTHWISE and _length(op) > MOST_TAPS:
             found[i] = f"{_length(op)} weights a channel are more than {MOST_TAPS}"
-        elif op.tier == LANE and tables.overflows(op, program, ranges[i]):
-            found[i] = "its sums can leave 32 bits"
     return found
 
 
@@ -174,6 +169,8 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
             notes = [f"Operation {i} ({KINDS[op.kind]}) runs in viper: {viper[i]}."]
         else:
             groups, notes = _groups(i, op, program, ranges[i])
+            if op.tier == LANE and tables.overflows(op, program, ranges[i]):
+                notes = [*notes, f"Operation {i} can leave 32 bits: quantize the model again."]
         broken = op.tier == LANE and i not in viper and not groups
         reached: dict[int, tuple[int, list[Choice]]] = {}
         for layout, (spent, choices) in ways.items():

@@ -71,7 +71,7 @@ def lane_rows(
     b = bias - m * (begin + (op.x_zero + 128) * w.sum(1))
     outputs = [((each + begin) * m + b) >> shift for each in _reach(w, inputs)]
     least, most = int(np.min(outputs)), int(np.max(outputs))
-    wide = most - least >= MOST_CLIP
+    wide = most - least >= MOST_CLIP or overflows(op, program, inputs)
     if count == 2:
         begins = [each * 0x10001 for each in begins]
     tail = Lane(int(shift[0]), wide)
