@@ -177,21 +177,6 @@ class Depthwise:
         return (self.rows - 1) * self.window.stride_h + self.window.kernel_h
 
 
-@dataclass(frozen=True)
-class Average:
-    """AVG_POOL over a whole image of words, [block][channel][word], to bytes; `distance` as in Dot.
-
-    positions: of the image. low, high: what the means are clipped to, None where none goes beyond.
-    """
-
-    channels: int
-    positions: int
-    words: int
-    distance: int
-    low: "int | None"
-    high: "int | None"
-
-
 def shift_in_code(groups: int, out_c: int, words_out: bool) -> bool:
     """Whether `Lane.shift` must say the shift, because r1 holds a stride or a partial sum."""
     return groups > 1 or (not words_out and out_c > 255)
@@ -286,28 +271,14 @@ class Kernel(Assembler):
             self.mov(value, scratch)
             self.label(inside)
 
-    def exact_output(self) -> None:
-        """The subroutine `exact`: r4 = the output of the sum in r3, as tinytorch_core.quant says.
-
-        Keeps all but r3, r4 and r7. In the frame: `rows` and `skew`, whose sum is the address of
-        the channel's multiplier and shift; `zero`, `low` and `high`.
-        """
-        kept = (r0, r1, r2, r5, r6, lr)
-
-        def get(d: Register, name: Name) -> None:
-            self.ldr(d, sp, self.frame[name] + 4 * len(kept))
-
-        self.label("exact")
-        self.push(*kept)
-        get(r0, "rows")
-        get(r1, "skew")
-        self.adds(r0, r0, r1)
-        self.ldmia(r0, r1, r2)
+    def requantize(self) -> None:
+        """r4 = tinytorch_core.quant.requantize(r3, multiplier r1, shift r2); r2 to r7 are lost."""
+        right, done = self.unique("right"), self.unique("done")
         self.cmp(r2, 0)
-        self.b("exact.right", "le")
+        self.b(right, "le")
         self.lsls(r3, r3, r2)
         self.movs(r2, 0)
-        self.label("exact.right")
+        self.label(right)
         self.rsbs(r2, r2)
         # The high half of the 64-bit product, from four of 16 bits; multipliers are positive.
         self.uxth(r4, r3)
@@ -336,7 +307,7 @@ class Kernel(Assembler):
         self.adds(r4, r4, r3)
         # Halves away from zero: (x + 2**(s - 1) - (x < 0)) >> s.
         self.cmp(r2, 0)
-        self.b("exact.zero", "eq")
+        self.b(done, "eq")
         self.movs(r5, 1)
         self.lsls(r5, r5, r2)
         self.lsrs(r5, r5, 1)
@@ -344,7 +315,26 @@ class Kernel(Assembler):
         self.adds(r5, r5, r6)
         self.adds(r4, r4, r5)
         self.asrs(r4, r4, r2)
-        self.label("exact.zero")
+        self.label(done)
+
+    def exact_output(self) -> None:
+        """The subroutine `exact`: r4 = the output of the sum in r3, as tinytorch_core.quant says.
+
+        Keeps all but r3, r4 and r7. In the frame: `rows` and `skew`, whose sum is the address of
+        the channel's multiplier and shift; `zero`, `low` and `high`.
+        """
+        kept = (r0, r1, r2, r5, r6, lr)
+
+        def get(d: Register, name: Name) -> None:
+            self.ldr(d, sp, self.frame[name] + 4 * len(kept))
+
+        self.label("exact")
+        self.push(*kept)
+        get(r0, "rows")
+        get(r1, "skew")
+        self.adds(r0, r0, r1)
+        self.ldmia(r0, r1, r2)
+        self.requantize()
         get(r5, "zero")
         self.adds(r4, r4, r5)
         self.clip(r4, r5, 4 * len(kept))
@@ -1084,96 +1074,3 @@ def _plane_of_words(a: Kernel, shape: Depthwise) -> None:
         elif odd and low == shape.rows - 1:
             begin(low, target)
             rows(lambda x: a.uxth(x, x))
-
-
-def average(shape: Average) -> bytes:
-    """Parameters: x, y (arena).
-
-    r0 input    r1 output    r7 sums of both lanes    r8 the channel's first word
-    r9 where its full blocks end    r11 from the end of a block to its next    r12 channels left
-    """
-    n, step = shape.words, 4 * shape.words * shape.channels
-    high_lane = shape.positions - shape.distance  # so many words have one
-    full = high_lane // n  # blocks whose words all have
-    a = Kernel(Frame())
-    a.enter()
-    a.ldr(r3, r2, 8)
-    a.ldr(r2, r2, 4)
-    a.adds(r1, r0, r3)
-    a.adds(r0, r0, r2)
-    a.mov(r8, r0)
-    a.load(r3, full * step)
-    a.adds(r3, r3, r0)
-    a.mov(r9, r3)
-    a.load(r3, step - 4 * n)
-    a.mov(r11, r3)
-    a.load(r3, shape.channels)
-    a.mov(r12, r3)
-    a.b("channels")
-    a.pool()
-
-    a.label("channels")
-    a.movs(r7, 0)
-    if full:
-        a.label("blocks")
-        a.ldmia(r0, *X[:n])
-        for x in X[:n]:
-            a.adds(r7, r7, x)
-        a.add(r0, r11)
-        a.cmp(r0, r9)
-        a.b("blocks", "ne")
-    at = 0
-    for word in range(full * n, shape.distance):
-        a.ldr(r2, r0, 4 * at)
-        if word >= high_lane:
-            a.uxth(r2, r2)
-        a.adds(r7, r7, r2)
-        at += 1
-        if at == n:
-            a.adds(r0, r0, 4 * n)
-            a.add(r0, r11)
-            at = 0
-    a.lsrs(r2, r7, 16)
-    a.uxth(r7, r7)
-    a.adds(r7, r7, r2)
-    a.load(r3, 128 * shape.positions)
-    a.subs(r7, r7, r3)
-    # The mean's magnitude, halves rounded up, bit by bit; then its sign.
-    a.asrs(r6, r7, 31)
-    a.eors(r7, r6)
-    a.subs(r7, r7, r6)
-    a.load(r3, shape.positions // 2)
-    a.adds(r7, r7, r3)
-    a.load(r3, shape.positions << 7)
-    a.movs(r4, 0)
-    for bit in range(7, -1, -1):
-        less = a.unique("less")
-        a.cmp(r7, r3)
-        a.b(less, "lo")
-        a.subs(r7, r7, r3)
-        a.adds(r4, r4, 1 << bit)
-        a.label(less)
-        if bit:
-            a.lsrs(r3, r3, 1)
-    a.eors(r4, r6)
-    a.subs(r4, r4, r6)
-    for value, condition in ((shape.low, "ge"), (shape.high, "le")):
-        if value is not None:
-            a.load(r3, value)
-            a.cmp(r4, r3)
-            a.b(f"clipped.{condition}", condition)
-            a.mov(r4, r3)
-            a.label(f"clipped.{condition}")
-    a.strb(r4, r1, 0)
-    a.adds(r1, r1, 1)
-    a.mov(r0, r8)
-    a.adds(r0, r0, 4 * n)
-    a.mov(r8, r0)
-    a.movs(r3, 4 * n)
-    a.add(r9, r3)
-    a.mov(r3, r12)
-    a.subs(r3, r3, 1)
-    a.mov(r12, r3)
-    a.b("channels", "ne")
-    a.leave()
-    return a.assemble()

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from tinytorch import lanes
 from tinytorch.graph import INPUT
-from tinytorch.machine import armv6m, cost, tables
+from tinytorch.machine import armv6m, armv6m_pool, cost, tables
 from tinytorch.machine.armv6m import (
-    Average,
     Depthwise,
     Dot,
     Exact,
@@ -23,6 +22,7 @@ from tinytorch.machine.armv6m import (
     Window,
     shift_in_code,
 )
+from tinytorch.machine.armv6m_pool import Add, Average, Pool
 from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
@@ -43,7 +43,7 @@ KINDS = {
 }  # fmt: skip
 WEIGHTED = (CONV2D, DEPTHWISE, DENSE)
 
-Shape = Dot | Depthwise | Average
+Shape = Dot | Depthwise | Average | Pool | Add
 
 
 @dataclass
@@ -129,7 +129,11 @@ def plan(model: Model) -> Plan:
 def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
     if isinstance(shape, Dot):
         return armv6m.dot(replace(shape, straight=straight))
-    return armv6m.depthwise(shape) if isinstance(shape, Depthwise) else armv6m.average(shape)
+    if isinstance(shape, Depthwise):
+        return armv6m.depthwise(shape)
+    if isinstance(shape, Average):
+        return armv6m_pool.average(shape)
+    return armv6m_pool.pool(shape) if isinstance(shape, Pool) else armv6m_pool.add(shape)
 
 
 def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
@@ -183,8 +187,9 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
                 shapes = list(_simple(op, ranges[i], layout))
             for shape in shapes:
                 cycles = cost.cycles(shape) if shape else cost.viper(op)
-                words_out = isinstance(shape, Dot | Depthwise) and shape.words_out
-                out = shape.words if shape and words_out else 0
+                out = 0
+                if isinstance(shape, Dot | Depthwise) and shape.words_out:
+                    out = shape.words
                 if out not in reached or spent + cycles < reached[out][0]:
                     choice = Choice(op, ranges[i], shape, cycles, broken, notes)
                     reached[out] = spent + cycles, [*choices, choice]
@@ -249,12 +254,16 @@ def _groups(
     return (), [note]
 
 
-def _shapes(op: Op, layout: int, words_possible: bool, groups: tuple[int, ...]) -> Iterator[Shape]:
-    """The kernels that could run an operation whose input has this layout."""
-    window = Window(
+def _window(op: Op) -> Window:
+    return Window(
         op.in_h, op.in_w, op.in_c, op.kernel_h, op.kernel_w, op.stride_h, op.stride_w,
         op.pad_h, op.pad_w, op.out_h, op.out_w, op.out_c, op.x_zero + 128,
     )  # fmt: skip
+
+
+def _shapes(op: Op, layout: int, words_possible: bool, groups: tuple[int, ...]) -> Iterator[Shape]:
+    """The kernels that could run an operation whose input has this layout."""
+    window = _window(op)
     strides = (op.stride_h, op.stride_w) == (1, 1)
     same = strides and (op.in_h, op.in_w) == (op.out_h, op.out_w)
     for count in (1, 2) if groups else (1,):
@@ -287,10 +296,13 @@ def _distance(h: int, w: int) -> int:
     return -(-h // 2) * w if h > 1 else -(-w // 2)
 
 
-def _simple(op: Op, inputs: tuple[int, int], layout: int) -> Iterator["Shape | None"]:
+def _simple(op: Op, inputs: tuple[int, int], layout: int) -> Iterator[Shape]:
     """The kernels for an operation without weights."""
     if not layout:
-        yield None
+        if op.kind == ADD:
+            yield Add(op.out_h * op.out_w * op.out_c, op.low, op.high)
+        else:
+            yield Pool(_window(op), op.kind == AVG_POOL, op.low, op.high)
         return
     distance = _distance(op.in_h, op.in_w)
     whole = (op.kernel_h, op.kernel_w) == (op.in_h, op.in_w) and op.pad_h == op.pad_w == 0
@@ -375,7 +387,10 @@ class _Layout:
             y, scratch = self.outputs[i].at, self.scratch[i].at
             parameters = 0
             op, shape = choice.op, choice.shape
-            if isinstance(shape, Average):
+            if isinstance(shape, Add):
+                words = [places[shape], x[0], x[1], y, scratch, op.table]
+                parameters = put(struct.pack("<6i", *words))
+            elif isinstance(shape, Average | Pool):
                 parameters = put(struct.pack("<3i", places[shape], x[0], y))
             elif shape and each:
                 table = put((each.rows & 0xFFFFFFFF).astype("<u4").tobytes())
@@ -460,6 +475,8 @@ def _scratch_bytes(choice: Choice) -> int:
         return 0 if shape.words_in else 4 * shape.words * _length(op)
     if isinstance(shape, Depthwise):
         return 4 * shape.plane_rows * shape.span[1]
+    if isinstance(shape, Add):
+        return 2048 if shape.tables else 0
     return 4 * _length(op) if op.kind in (CONV2D, DENSE) else 0  # a window in viper
 
 
