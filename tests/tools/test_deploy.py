@@ -10,8 +10,11 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from tests import sections
+from tinytorch import plan
 from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
+from tinytorch.machine.section import attach_section, read
 from tinytorch.quantize import Operation, Quant, QuantizedNet
 from tinytorch.runtime import Model
 from tinytorch_core import link
@@ -110,6 +113,11 @@ def test_a_model_whose_bytes_went_bad_on_the_flash_is_sent_again(kit: Kit):
             device.load("dense")
         device.put_model(OLD)
         assert_active(device, OLD)
+
+
+def test_machine_code_for_another_processor_is_left_out(device: Device):
+    device.put_model(attach_section(OLD, sections.made()))
+    assert_active(device, OLD)
 
 
 def test_models_change_slots_and_go_by_their_names(device: Device):
@@ -232,8 +240,9 @@ def test_a_damaged_file_is_refused_before_anything_is_sent(device: Device):
         (lambda d: d[:5000] + bytes([d[5000] ^ 1]) + d[5001:], "damaged"),
         # The last byte before the SHA-256 is the last expected byte of the last test vector.
         (lambda d: sealed(d[:-33] + bytes([d[-33] ^ 1]) + d[-32:]), "Test vector 2"),
+        (lambda d: attach_section(d, sections.made()), "architecture 4 and this board has"),
     ],
-    ids=["cut", "flipped", "vector"],
+    ids=["cut", "flipped", "vector", "processor"],
 )
 def test_the_board_refuses_a_bad_model_by_itself(device: Device, damage, sentence):
     device.put_model(OLD)
@@ -265,7 +274,7 @@ def test_a_full_flash_is_reported_and_the_model_stays(kit: Kit):
     with Repl(kit.port) as repl:
         repl.enter()
         repl.exec(
-            "with open('/big', 'wb') as f:\n for i in range(310): f.write(bytes(4096))", timeout=30
+            "with open('/big', 'wb') as f:\n for i in range(308): f.write(bytes(4096))", timeout=30
         )
     with connect(kit) as device:
         free = device.info()["free_flash"]
@@ -344,6 +353,7 @@ def test_payload():
         with pytest.raises(Fault, match=sentence):
             payload.build(mpy)
     pico = payload.build(0x1306)
+    assert pico.keys() - payload.build(0x0B06).keys() == {"/lib/tinytorch/kernels/thumb_call.mpy"}
     assert pico == payload.build(0x1306) != payload.build(0x0B06)
     assert all(data[:2] == b"M\x06" for data in pico.values())
 
@@ -353,7 +363,10 @@ def test_the_emulated_pico(pico_kit: Kit):
     with connect(pico_kit) as device:
         report = device.put_model(data)
         assert report["vectors"] == 3
-        assert len(data) - 1000 < report["kept"] <= report["peak"] < len(data) + 8000
+        sent = device.fit(data)
+        assert len(data) - 1000 < report["kept"] <= report["peak"]
+        assert abs(plan.ram(Model(sent), 4) / report["peak"] - 1) < 0.1
+        assert device.fit(sent) == sent and read(sent) is not None
         assert outputs_equal(device, data)
         assert device.info()["word"] == 4
     with Repl(pico_kit.port, pico_kit.patience) as repl:

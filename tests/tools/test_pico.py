@@ -1,13 +1,44 @@
-"""The board's kernels in the real firmware, on the emulated Pico's 32-bit core."""
+"""Kernels in the real firmware, on the emulated Pico's core: viper, and machine code."""
 
 import base64
 import json
+import zlib
+from typing import Any, Literal
 
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import sections
 from tests.conftest import ROOT
 from tests.device.test_kernels import network_case, wide_case, write
+from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, random_case
+from tinytorch import nn, plan
+from tinytorch.export import to_bytes
+from tinytorch.machine.section import attach_section
+from tinytorch.quantize import quantize
+from tinytorch.runtime import Model
+from tinytorch_core import link
 from tito.deploy import connect
+from tito.errors import Fault
+from tito.inference import kernels_of
+from tito.kits import Kit, open_kit
 from tito.repl import Repl
+
+
+@pytest.fixture(scope="module")
+def pico(firmware, tmp_path_factory):
+    """One emulated Pico for all tests here, with our files on its flash and those of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYTORCH_HOME", str(tmp_path_factory.mktemp("home")))
+        with open_kit("pico", firmware) as kit:
+            connect(kit).close()
+            with Repl(kit.port, kit.patience) as repl:
+                repl.enter()
+                for name in ("check_kernels.py", "check_machine.py"):
+                    upload(repl, "/" + name, (ROOT / "tests/device" / name).read_bytes())
+            yield kit
 
 
 def upload(repl: Repl, path: str, data: bytes) -> None:
@@ -18,21 +49,111 @@ def upload(repl: Repl, path: str, data: bytes) -> None:
     repl.exec("f.close()")
 
 
-def test_kernels_equal_the_specification(pico_kit, tmp_path):
+def ask(kit: Kit, code: str, **files: bytes) -> Any:
+    """What a list of expressions gives on the kit, with these files in its root."""
+    with Repl(kit.port, kit.patience) as repl:
+        repl.enter()
+        for name, data in files.items():
+            upload(repl, "/" + name, data)
+        lines = "import json, check_kernels, check_machine\n"
+        return json.loads(repl.exec(f"{lines}print(json.dumps({code}))", timeout=60))
+
+
+def test_kernels_equal_the_specification(pico, tmp_path):
     cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in range(4)]
     cases += [wide_case(0), network_case(0), network_case(1)]
     write(tmp_path / "cases", cases)
-    with connect(pico_kit):
-        pass  # this has put our files on its flash
-    with Repl(pico_kit.port, pico_kit.patience) as repl:
-        repl.enter()
-        upload(repl, "/check_kernels.py", (ROOT / "tests/device/check_kernels.py").read_bytes())
-        upload(repl, "/cases", (tmp_path / "cases").read_bytes())
-        upload(repl, "/one.tt", cases[0][0])
-        found = repl.exec(
-            "import json, check_kernels\n"
-            "print(json.dumps([check_kernels.agreeing('/cases'), "
-            "check_kernels.allocated('/one.tt', 5)]))",
-            timeout=60,
-        )
-    assert json.loads(found) == [[len(cases), len(cases)], [0, 0]]
+    code = "[check_kernels.agreeing('/cases'), check_kernels.allocated('/one', 5)]"
+    found = ask(pico, code, cases=(tmp_path / "cases").read_bytes(), one=cases[0][0])
+    assert found == [[len(cases), len(cases)], [0, 0]]
+
+
+def test_machine_code_runs_beside_viper_and_stays_where_it_is(pico):
+    x = bytes(range(230, 256)) + bytes(sections.VALUES - 26)
+    outputs, allocated, us = ask(
+        pico,
+        f"[check_machine.outputs('/copies', {x!r}), check_kernels.allocated('/copies', 50), "
+        "check_machine.microseconds('/calls')]",
+        copies=attach_section(sections.copies(), sections.made()),
+        calls=attach_section(sections.copies(), sections.returning()),
+    )
+    assert outputs == [[(value + 2) % 256 for value in x]] * 2
+    assert allocated == [0, 0]
+    assert 2 < us < 20  # Python's part of one call; 1 us is 125 cycles
+
+
+def test_bad_machine_code_is_refused_before_any_of_it_runs(pico, tmp_path):
+    cases = [*sections.REFUSED, (sections.made(), "")]
+    sections.write(tmp_path / "bad", cases)
+    said = ask(pico, "check_machine.refusals('/bad')", bad=(tmp_path / "bad").read_bytes())
+    assert len(said) == len(cases)
+    for (_, sentence), found in zip(cases, said, strict=True):
+        assert sentence in found and bool(found) == bool(sentence)
+
+
+def test_machine_code_with_other_bytes_does_not_replace_a_model(pico):
+    good = sections.copies(vectors=2)
+    with connect(pico) as device:
+        assert device.arch == "armv6m"
+        device.put_model(good)
+        bad = attach_section(good, sections.made())  # it adds 2, and the laptop does not
+        device.stream.ask(link.PUT, 1, name="copies", size=len(bad), fresh=True)
+        device.stream.send(bad)
+        device.stream.ask(link.END, 1, crc=zlib.crc32(bad))
+        with pytest.raises(Fault, match="Test vector 0"):
+            device.stream.ask(link.LOAD, 5, name="copies", new=True)
+        with pytest.raises(Fault, match="Load and verify"):
+            device.stream.ask(link.ACTIVATE, 1, name="copies")
+        device.load("copies")
+        assert device.run(bytes(range(40)))[0] == bytes(range(40))
+
+
+def ds_cnn(channels: int, blocks: int, tier: Literal["exact", "lane"]) -> bytes:
+    """The keyword network of MLPerf Tiny, with 64 channels and 4 blocks, or a smaller one."""
+    rng, c = np.random.default_rng(channels), channels
+    layers: list[Any] = [nn.Conv2d(1, c, (10, 4), stride=2, padding=(5, 1)), nn.BatchNorm2d(c)]
+    for _ in range(blocks):
+        layers += [nn.ReLU(), nn.Conv2d(c, c, 3, padding=1, groups=c), nn.BatchNorm2d(c)]
+        layers += [nn.ReLU(), nn.Conv2d(c, c, 1), nn.BatchNorm2d(c)]
+    net = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 12))
+    fill(net, rng)
+    x = rng.normal(0, 1, (8, 1, 49, 10))
+    net.eval()
+    made = quantize(net, x, name="words", labels=[str(i) for i in range(12)], tier=tier)
+    return to_bytes(made, rng.integers(-128, 128, (1, *made.input_shape)).astype(np.int8))
+
+
+def sample(model: Model) -> NDArray[np.int8]:
+    return np.random.default_rng(5).integers(-128, 128, (1, *model.input_shape)).astype(np.int8)
+
+
+def test_a_network_of_the_exact_tier_in_machine_code(pico):
+    data = ds_cnn(16, 1, "exact")
+    model = Model(data)
+    x = sample(model)
+    with connect(pico) as device:
+        report = device.put_model(data)
+        assert device.run(x.tobytes())[0] == model.run_batch(x).tobytes()
+        sent, times = Model(device.fit(data)), device.profile()
+        again = device.put_model(data, progress=lambda *a: pytest.fail("it was sent again"))
+    assert sent.sha256 == report["sha256"] == again["sha256"] != model.sha256
+    kernels = kernels_of(sent)
+    assert kernels.count("machine") >= 4
+    assert len(times) == len(kernels) - kernels.count("")
+    assert abs(plan.ram(sent, 4) / report["peak"] - 1) < 0.05
+
+
+def test_the_keyword_network_of_the_lane_tier_in_machine_code(pico):
+    data = ds_cnn(64, 4, "lane")
+    model = Model(data)
+    x = sample(model)
+    with connect(pico) as device:
+        report = device.put_model(data)
+        output, us = device.run(x.tobytes())
+        sent = Model(device.fit(data))
+    assert report["vectors"] == 1
+    assert output == model.run_batch(x).tobytes()
+    assert kernels_of(sent).count("machine") >= 10
+    assert us < 70_000  # viper takes a second
+    assert report["peak"] < 100_000
+    assert abs(plan.ram(sent, 4) / report["peak"] - 1) < 0.05
