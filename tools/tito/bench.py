@@ -268,7 +268,7 @@ def firmware(args: argparse.Namespace, files: dict[str, tuple[bytes, NDArray]]) 
                 raise
             why = str(error)
         else:
-            found = {}
+            found: dict[str, Any] = {}
             for tier in TIERS:
                 data, x = files[f"ds_cnn.{tier}"]
                 found[tier] = each = in_firmware(data, x[0], image)
