@@ -107,14 +107,17 @@ class Core:
 
 
 class CoreModel:
-    """A model file with machine code for all of its operations, loaded as the board loads it."""
+    """A model file with machine code for all of its operations, loaded as the board loads it.
 
-    def __init__(self, data: bytes) -> None:
+    core: one that is there already, for this model alone from now on.
+    """
+
+    def __init__(self, data: bytes, core: "Core | None" = None) -> None:
         found = section.read(data)
         if found is None or not all(step[0] for step in found.steps):
             raise ValueError("An operation has no machine code: it needs a MicroPython to run.")
         model = Model(data)
-        self.core = core = Core()
+        self.core = core = core or Core()
         self._section, self._input, self._output = found, len(model.input), len(model.output)
         self._output_shape = model.output_shape
         program = bytearray(model._program)

@@ -249,6 +249,13 @@ class Kernel(Assembler):
             self.load(scratch, abs(by))
             (self.adds if by > 0 else self.subs)(d, d, scratch)
 
+    def literals(self) -> None:
+        """The literals so far, in the middle of code that is too long for them to wait."""
+        past = self.unique("past")
+        self.b(past)
+        self.pool()
+        self.label(past)
+
     def fill(self, count: Register, value: Register, to: Register, stride: int, half: bool) -> None:
         """Store the value `count` times (lost), `stride` bytes apart."""
         loop, end = self.unique("fill"), self.unique("filled")
@@ -439,6 +446,7 @@ def dot(shape: Dot) -> bytes:
             for x, total in zip(X[:n], SUM, strict=False):
                 a.mov(x, total)
             a.stmia(r7, *X[:n])
+            a.literals()
     if free:
         a.mov(lr, r1)
     else:
@@ -535,6 +543,7 @@ def _begin(a: Kernel, shape: Dot) -> None:
             a.lsls(x, x, 7)
             a.rsbs(x, x)
         a.stmia(r1, *X[:n])
+    a.literals()
 
 
 def _outputs(a: Kernel, shape: "Dot | Depthwise", groups: int) -> Callable[[], None]:

@@ -54,6 +54,11 @@ def overflows(op: Op, program: bytes, inputs: tuple[int, int]) -> bool:
     return bool((reach * m + np.abs(bias)).max() >= 1 << 31)
 
 
+def _far(op: Op, least: int, most: int) -> bool:
+    """Whether a clip table for these outputs would be too large."""
+    return max(most, op.high, 0) - min(least, op.low, 0) >= MOST_CLIP
+
+
 def lane_rows(
     op: Op, program: bytes, inputs: tuple[int, int], groups: tuple[int, ...], count: int
 ) -> Rows:
@@ -71,7 +76,7 @@ def lane_rows(
     b = bias - m * (begin + (op.x_zero + 128) * w.sum(1))
     outputs = [((each + begin) * m + b) >> shift for each in _reach(w, inputs)]
     least, most = int(np.min(outputs)), int(np.max(outputs))
-    wide = most - least >= MOST_CLIP or overflows(op, program, inputs)
+    wide = _far(op, least, most) or overflows(op, program, inputs)
     if count == 2:
         begins = [each * 0x10001 for each in begins]
     tail = Lane(int(shift[0]), wide)
@@ -100,7 +105,7 @@ def exact_rows(ops: Sequence[Op], program: bytes, inputs: Sequence[tuple[int, in
             (int(a.min()) - 1, int(z.max()) + 1)
             for a, z in zip(np.split(low, ends[:-1]), np.split(high, ends[:-1]), strict=True)
         ]
-    if any(z - a >= MOST_CLIP for a, z in spans):
+    if any(_far(op, *span) for op, span in zip(ops, spans, strict=True)):
         tail, spans = Exact(tail.fraction, wide=True), [(0, 0)] * len(ops)
     rows = np.split(np.stack([begin, m << COARSE_BITS | coarse, b], 1), ends[:-1])
     return [Rows(r, *span, tail, doubt) for r, span in zip(rows, spans, strict=True)]

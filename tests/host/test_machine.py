@@ -1,0 +1,202 @@
+"""Machine code on the emulated Cortex-M0+ equals the specification to the byte, for every kernel.
+
+Which kernel runs an operation, in how many lanes, in blocks of how many words, and what stays words
+between two operations, is the planner's choice by cost. Here costs are random, so that every
+choice it could make is made; and so are the limits by which it changes a kernel's form.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.networks import fill
+from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_input
+from tests.second_core import SecondCore
+from tinytorch import nn
+from tinytorch.export import to_bytes
+from tinytorch.machine import pack, tables
+from tinytorch.machine.armv6m import Depthwise, Dot, Exact
+from tinytorch.quantize import quantize
+from tinytorch.runtime import Model
+from tito.core import RAM, RAM_BYTES, Core, CoreModel
+
+CASES = 500
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def choose_at_random(patch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    patch.setattr(pack.cost, "cycles", lambda shape: float(rng.random()))
+    patch.setattr(tables, "MOST_CLIP", int(rng.choice([64, 4096])))
+    patch.setattr(tables, "MOST_DOUBT", float(rng.choice([0, 0.25, 0.25])))
+    patch.setattr(pack.armv6m, "STRAIGHT", int(rng.choice([16, 32, 64])))
+
+
+def rest(core: CoreModel) -> bytes:
+    """The RAM without the arena and the stack."""
+    ram = core.core.read(RAM, RAM_BYTES - 8192)
+    start = core._arena - RAM
+    return ram[:start] + ram[start + core._section.arena_bytes :]
+
+
+CORE = Core()  # one for all: to make one takes longer than most cases
+
+
+def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[pack.Choice]:
+    """Run a model's samples in machine code; the choices that were made."""
+    model = Model(data)
+    plan = pack.plan(model)
+    assert all(choice.shape for choice in plan.choices)
+    core = CoreModel(pack.attach_section(data, plan.section), CORE)
+    before = rest(core)
+    for sample, y in zip(x, expected, strict=True):
+        np.testing.assert_array_equal(core.run(sample)[0], y)
+    assert rest(core) == before, "written outside the arena"
+    return plan.choices
+
+
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
+def test_operations_equal_the_specification(kind, tier):
+    seen: Counter = Counter()
+
+    @settings(max_examples=CASES, deadline=None)
+    @given(SEEDS)
+    def run(seed):
+        data, x, y = random_case(kind, seed, tier)
+        with pytest.MonkeyPatch.context() as patch:
+            choose_at_random(patch, np.random.default_rng(seed))
+            [choice] = check(data, x[:2], y[:2])
+        shape = choice.shape
+        if isinstance(shape, Dot | Depthwise):
+            seen[f"{shape.lanes} lanes"] += 1
+            seen[f"{shape.words} words"] += 1
+            seen["wide" if shape.tail.wide else "clip table"] += 1
+            if isinstance(shape.tail, Exact):
+                seen["tried first" if shape.tail.fraction else "always exact"] += 1
+            if isinstance(shape, Dot) and len(shape.groups) > 1:
+                seen["groups"] += 1
+
+    run()
+    if seen:  # what is to be tested did occur
+        wanted = {f"{n} words" for n in range(1, 2 if kind == "dense" else 6)}
+        wanted |= {"wide", "clip table"}
+        wanted |= {"1 lanes", "2 lanes"} if tier else {"tried first", "always exact"}
+        assert not wanted - seen.keys(), seen
+
+
+def chain(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
+    """Layers between which words can stay words, with an odd one now and then."""
+    h, w, c = (
+        int(rng.integers(2, 9)),
+        int(rng.choice([2, 3, 4, 5, 6, 8, 10])),
+        int(rng.integers(1, 7)),
+    )
+    shape = (c, h, w)
+    layers: list[nn.Module] = []
+    for _ in range(int(rng.integers(2, 5))):
+        kind = rng.integers(0, 5)
+        kernel = int(rng.choice([1, 3, 5]))
+        if kind < 2:
+            out = int(rng.integers(1, 9))
+            layers.append(nn.Conv2d(c, out, 1))
+            c = out
+        elif kind < 4:
+            out = c * int(rng.integers(1, 3))
+            layers.append(nn.Conv2d(c, out, kernel, padding=kernel // 2, groups=c))
+            c = out
+        else:
+            layers.append(nn.Conv2d(c, c, 3, padding=1))
+        if rng.random() < 0.85:
+            layers.append(nn.ReLU())
+    if rng.random() < 0.5:
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 3)]
+    return nn.Sequential(*layers), shape
+
+
+def test_words_stay_words_between_layers():
+    seen: Counter = Counter()
+
+    @settings(max_examples=CASES, deadline=None)
+    @given(SEEDS)
+    def run(seed):
+        rng = np.random.default_rng(seed)
+        net, shape = chain(rng)
+        fill(net, rng)
+        x = rng.normal(0, 1, (8, *shape))
+        made = quantize(net, x, name="n", labels=[], tier="lane", bits=int(rng.choice([7, 8])))
+        data = to_bytes(made)
+        model = Model(data)
+        samples = random_input(made, rng, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            choose_at_random(patch, rng)
+            for choice in check(data, samples, model.run_batch(samples)):
+                shape_of = choice.shape
+                seen[choice.kernel] += 1
+                if isinstance(shape_of, Dot | Depthwise):
+                    seen[choice.kernel, shape_of.words_in, shape_of.words_out] += 1
+
+    run()
+    for kernel in ("dot", "depthwise"):
+        for words_in in (False, True):
+            for words_out in (False, True):
+                assert seen[kernel, words_in, words_out] > 5, seen
+    assert seen["average"] > 5
+
+
+def wide_net(rng: np.random.Generator, tier: str) -> bytes:
+    """Layers with more channels than a small constant holds, and more weights than are unrolled."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 260, (1, 2)), nn.ReLU(),
+        nn.Conv2d(260, 260, 1, groups=260), nn.ReLU(),
+        nn.Conv2d(260, 5, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(20, 300), nn.ReLU(), nn.Linear(300, 2),
+    )  # fmt: skip
+    fill(net, rng)
+    x = rng.normal(0, 1, (8, 3, 4, 5))
+    return to_bytes(quantize(net, x, name="wide", labels=[], tier=tier))
+
+
+@pytest.mark.parametrize("tier", ["exact", "lane"])
+@pytest.mark.parametrize("seed", range(3))
+def test_wide_layers_equal_the_specification(tier, seed):
+    rng = np.random.default_rng(seed)
+    data = wide_net(rng, tier)
+    model = Model(data)
+    x = rng.integers(-128, 128, (2, *model.input_shape)).astype(np.int8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "MOST_CODE", 1 << 16)
+        choose_at_random(patch, rng)
+        check(data, x, Reference(data).run_batch(x))
+
+
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
+def test_a_second_core_agrees(kind, tier, monkeypatch):
+    """QEMU's Cortex-M0, which unlike ours refuses addresses that are not aligned."""
+    second = SecondCore()
+    rng = np.random.default_rng(0)
+    choose_at_random(monkeypatch, rng)
+    for seed in range(40):
+        data, x, y = random_case(kind, seed, tier)
+        core = CoreModel(pack.attach(data, pack.ARMV6M), second)
+        for sample, expected in zip(x[:2], y[:2], strict=True):
+            np.testing.assert_array_equal(core.run(sample)[0], expected)
+
+
+def test_code_that_gets_too_long_is_unrolled_less_and_then_left_to_viper(monkeypatch):
+    data = wide_net(np.random.default_rng(0), "lane")
+    model = Model(data)
+    monkeypatch.setattr(pack, "MOST_CODE", 1 << 16)
+    whole = pack.plan(model).code_bytes
+    monkeypatch.setattr(pack, "MOST_CODE", whole - 1)
+    less = pack.plan(model)
+    assert less.code_bytes < whole
+    assert all(choice.shape for choice in less.choices)
+    monkeypatch.setattr(pack, "MOST_CODE", 1500)
+    few = pack.plan(model)
+    assert few.code_bytes <= 1500
+    left = [choice for choice in few.choices if not choice.shape]
+    assert left
+    assert all("runs in viper" in choice.notes[0] for choice in left)
+    assert all("1,500 bytes" in choice.notes[0] for choice in left)
