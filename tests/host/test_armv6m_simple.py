@@ -148,6 +148,35 @@ def test_pooling_is_the_specification(kind):
     holds()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 125, 128, 255, 256, 257, 258, 511, 1000])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_means_beside_their_borders(n, channels):
+    """Sums just at, below and above those where the mean changes, a channel each."""
+    totals = [
+        k * n + (n >> 1) + by
+        for k in (-129, -128, -127, -2, -1, 0, 1, 126, 127)
+        for by in (-1, 0, 1)
+    ]
+    totals = [total for total in totals if -128 * n <= total <= 127 * n]
+    totals += [-128 * n] * (-len(totals) % 4 + channels % 4)
+    x = [[total // n + (i < total % n) for total in totals] for i in range(n)]
+    program = record(AVG_POOL, n, 1, len(totals), kernel_h=n)
+    compare(program, [np.array(x, np.int8).tobytes()])
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8])
+def test_large_windows_that_reach_beyond_the_image(channels):
+    """Some have so many pixels that sums need more than 16 bits, some have fewer."""
+    program = record(
+        AVG_POOL, 20, 20, channels, kernel_h=18, kernel_w=19, stride_h=5, stride_w=4,
+        pad_h=6, pad_w=5, low=-100, high=90,
+    )  # fmt: skip
+    for seed in range(6):
+        x = values(np.random.default_rng(seed), 400 * channels)
+        spent, foretold = compare(program, [x])
+        assert abs(spent - foretold) <= 0.03 * spent
+
+
 @st.composite
 def additions(draw):
     """Programs of one addition, as the quantizer writes them and at the ends of what they allow."""
