@@ -8,7 +8,7 @@ from typing import Any
 from tinytorch import plan
 from tinytorch.machine import pack, section
 from tinytorch.machine.armv6m import Depthwise, Dot
-from tinytorch.machine.armv6m_pool import Average
+from tinytorch.machine.armv6m_average import Average
 from tinytorch.runtime import Model
 from tito.inference import load_model, macs
 

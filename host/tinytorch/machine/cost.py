@@ -1,18 +1,16 @@
 """How many cycles a kernel takes on the Cortex-M0+, before anything is assembled or sent."""
 
+from tinytorch.machine import armv6m_simple
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
-from tinytorch.machine.armv6m_pool import Add, Average, Pool
+from tinytorch.machine.armv6m_average import Average
+from tinytorch.machine.armv6m_simple import Add, Pool
 from tinytorch_core.model import CONV2D, DENSE, Op
 
 
 def cycles(shape: "Dot | Depthwise | Average | Pool | Add") -> int:
     """The cycles of one call."""
-    if isinstance(shape, Add):
-        return 300 + (30_000 + 110 * shape.values if shape.tables else 220 * shape.values)
-    if isinstance(shape, Pool):
-        w = shape.window
-        channel = (80 if shape.average else 25) + w.kernel_h * (6 + 7 * w.kernel_w)
-        return 200 + w.out_h * w.out_w * (100 + w.in_c * channel)
+    if isinstance(shape, Add | Pool):
+        return armv6m_simple.cycles(shape)
     if isinstance(shape, Average):
         full, rest = divmod(shape.distance, shape.words)
         n = shape.words

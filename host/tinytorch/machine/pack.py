@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tinytorch import lanes
 from tinytorch.graph import INPUT
-from tinytorch.machine import armv6m, armv6m_pool, cost, tables
+from tinytorch.machine import armv6m, cost, tables
 from tinytorch.machine.armv6m import (
     Depthwise,
     Dot,
@@ -22,7 +22,8 @@ from tinytorch.machine.armv6m import (
     Window,
     shift_in_code,
 )
-from tinytorch.machine.armv6m_pool import Add, Average, Pool
+from tinytorch.machine.armv6m_average import Average, average
+from tinytorch.machine.armv6m_simple import Add, Pool, add, pool, simple
 from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
@@ -132,8 +133,8 @@ def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
     if isinstance(shape, Depthwise):
         return armv6m.depthwise(shape)
     if isinstance(shape, Average):
-        return armv6m_pool.average(shape)
-    return armv6m_pool.pool(shape) if isinstance(shape, Pool) else armv6m_pool.add(shape)
+        return average(shape)
+    return pool(shape) if isinstance(shape, Pool) else add(shape)
 
 
 def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
@@ -184,7 +185,7 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
             elif op.kind in WEIGHTED:
                 shapes = list(_shapes(op, layout, chained[i + 1], groups))
             else:
-                shapes = list(_simple(op, ranges[i], layout))
+                shapes = list(_simple(op, program, ranges[i], layout))
             for shape in shapes:
                 cycles = cost.cycles(shape) if shape else cost.viper(op)
                 out = 0
@@ -296,13 +297,10 @@ def _distance(h: int, w: int) -> int:
     return -(-h // 2) * w if h > 1 else -(-w // 2)
 
 
-def _simple(op: Op, inputs: tuple[int, int], layout: int) -> Iterator[Shape]:
+def _simple(op: Op, program: bytes, inputs: tuple[int, int], layout: int) -> Iterator[Shape]:
     """The kernels for an operation without weights."""
     if not layout:
-        if op.kind == ADD:
-            yield Add(op.out_h * op.out_w * op.out_c, op.low, op.high)
-        else:
-            yield Pool(_window(op), op.kind == AVG_POOL, op.low, op.high)
+        yield simple(op, program, inputs)
         return
     distance = _distance(op.in_h, op.in_w)
     whole = (op.kernel_h, op.kernel_w) == (op.in_h, op.in_w) and op.pad_h == op.pad_w == 0
@@ -476,7 +474,7 @@ def _scratch_bytes(choice: Choice) -> int:
     if isinstance(shape, Depthwise):
         return 4 * shape.plane_rows * shape.span[1]
     if isinstance(shape, Add):
-        return 2048 if shape.tables else 0
+        return shape.scratch
     return 4 * _length(op) if op.kind in (CONV2D, DENSE) else 0  # a window in viper
 
 
