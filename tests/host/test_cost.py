@@ -1,0 +1,18 @@
+"""Forecast cycles against those on the emulated core, for shapes that the fit has not seen."""
+
+import numpy as np
+
+from tests.bench import costs
+from tinytorch.machine import cost
+
+
+def test_forecasts_are_near_what_is_measured():
+    found = costs.cases(range(5000, 5040))
+    assert len(found) > 80
+    errors = np.abs(costs.errors(found, cost.COEFFICIENTS))
+    assert np.median(errors) < 0.015
+    assert np.quantile(errors, 0.9) < 0.06
+    assert [cost.cycles(shape) for shape, _ in found] == [
+        round(n * (1 + e))
+        for (_, n), e in zip(found, costs.errors(found, cost.COEFFICIENTS), strict=True)
+    ]
