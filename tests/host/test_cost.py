@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.bench import costs
+from tests import costs
 from tinytorch.machine import cost
 
 

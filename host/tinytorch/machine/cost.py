@@ -1,7 +1,7 @@
 """How many cycles a kernel takes on the Cortex-M0+, before anything is sent.
 
 Convolutions: a count of what is done, and what each of it costs, fitted to cycles that were
-measured on the emulated core (`python -m tests.bench.costs` measures and fits again). Pooling and
+measured on the emulated core (`python -m tests.costs` measures and fits again). Pooling and
 addition count their own instructions.
 """
 

@@ -1,6 +1,6 @@
 """What the parts of a kernel cost, fitted to cycles on the emulated core.
 
-python -m tests.bench.costs
+python -m tests.costs
 
 Runs some hundred convolutions of random shapes in all the ways that the planner could choose, fits
 the coefficients of `tinytorch.machine.cost` by least squares of the relative error, and prints
