@@ -348,13 +348,22 @@ class Kernel(Assembler):
         self.pop(*kept[:-1], pc)
 
 
-def _setup(a: Kernel, shape: "Dot | Depthwise", first: int) -> None:
-    """Keep the parameters from word `first` on: rows, clip, distance, and the tail's."""
-    a.place(first, r2, "row0")
-    a.place(first + 1, r2, "clip")
+TAIL = {
+    True: ("low", "high", "skew", "zero", "doubt"),
+    False: ("low", "high", "shift"),
+}  # of the frame, by whether it is exact
+
+
+def _start(a: Kernel, shape: "Dot | Depthwise", scratch: Name) -> None:
+    """Enter, and keep the parameters in the frame; `scratch` is the name of its place there."""
+    a.enter()
+    for i, (name, base) in enumerate(
+        (("x", r0), ("out", r0), (scratch, r0), ("weights", r1), ("row0", r2), ("clip", r2))
+    ):
+        a.place(1 + i, base, name)
     exact = isinstance(shape.tail, Exact)
-    for i, name in enumerate(("distance", *(TAIL[exact]))):
-        a.ldr(r3, r2, 4 * (first + 2 + i))
+    for i, name in enumerate(("distance", *TAIL[exact])):
+        a.ldr(r3, r2, 4 * (7 + i))
         a.put(r3, name)
     if exact:  # from the offset of the model's table in the program to `skew`
         a.get(r3, "skew")
@@ -363,9 +372,6 @@ def _setup(a: Kernel, shape: "Dot | Depthwise", first: int) -> None:
         a.subs(r3, r3, r4)
         a.subs(r3, r3, ROW)  # `rows` is a row ahead when outputs are made
         a.put(r3, "skew")
-
-
-TAIL = {True: ("low", "high", "skew", "zero", "doubt"), False: ("low", "high", "shift")}
 
 
 def dot(shape: Dot) -> bytes:
@@ -388,12 +394,10 @@ def dot(shape: Dot) -> bytes:
         for lane in range(shape.lanes):
             frame.take(f"window{lane}", 2)
     a = Kernel(frame)
-    a.enter()
-    a.place(1, r0, "x")
-    a.place(2, r0, "out")
-    a.place(1 if shape.words_in else 3, r0, "block")
-    a.place(4, r1, "weights")
-    _setup(a, shape, 5)
+    _start(a, shape, "block")
+    if shape.words_in:
+        a.get(r3, "x")
+        a.put(r3, "block")
     a.get(r3, "row0")
     a.load(r4, 4 * (len(groups) + 2) * window.out_c)
     a.adds(r3, r3, r4)
@@ -823,12 +827,7 @@ def depthwise(shape: Depthwise) -> bytes:
         frame.take(name)
     frame.take("weight", taps)
     a = Kernel(frame)
-    a.enter()
-    a.place(1, r0, "x")
-    a.place(2, r0, "out")
-    a.place(3, r0, "plane")
-    a.place(4, r1, "weights")
-    _setup(a, shape, 5)
+    _start(a, shape, "plane")
     a.get(r3, "row0")
     a.put(r3, "rows")
     a.load(r3, w.in_c)
