@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tito import bench
+from tito import bench, cli
 
 # Cycles that were measured, of which a network may take half a percent more.
 HELD = {
@@ -67,11 +67,19 @@ def test_where_no_firmware_runs_that_is_said(found):
     assert found["firmware"] == {"skipped": "not asked for"}
 
 
+def test_what_is_wrong_is_said_at_once(tmp_path, capsys):
+    for words in (["--firmware", "none.uf2"], ["--model", "none.tt"]):
+        assert cli.main(["bench", "kernels", *words]) == 2
+        said = capsys.readouterr()
+        assert "none." in said.err
+        assert not said.out
+
+
 def test_an_inference_in_real_firmware(firmware, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYTORCH_HOME", str(tmp_path))
     make, shape = bench.NETWORKS["ds_cnn"]
     data, x = bench.seeded(make, shape, "lane")
-    run = bench.in_firmware(data, x[0], firmware)
+    run = bench.in_firmware(data, x, firmware)
     assert run["cycles"] <= PROMISED["ds_cnn", "lane"]
     assert run["python_share"] <= 0.03
     assert run["heap_peak"] <= 100_000

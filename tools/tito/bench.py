@@ -8,6 +8,7 @@ inputs: cycles hardly depend on either. Outputs are compared with the laptop's, 
 
 import argparse
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -198,15 +199,14 @@ print(json.dumps([times[0] - times[1], kernels]))
 
 
 def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]:
-    """One inference on the emulated Pico in MicroPython, called from Python by `predict`."""
-    import json
-
+    """One inference on the emulated Pico in MicroPython, called from Python by `predict`; x: the
+    inputs, of which it takes the first."""
     with open_kit("pico", image) as kit:
         with connect(kit) as device:
             report_of = device.put_model(pack.attach(data, pack.ARMV6M), "bench")
         with Repl(kit.port, kit.patience) as repl:
             repl.enter()
-            said = repl.exec(FIRMWARE.format(x=x.tobytes()), timeout=60)
+            said = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)
             whole, kernels = json.loads(said)
         with connect(kit) as device:
             device.delete("bench")
@@ -222,7 +222,22 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
     }
 
 
+def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
+    """The firmware image to run, or None and why not. Raises Fault for one that is no image."""
+    if args.no_firmware:
+        return None, "not asked for"
+    try:
+        return find_firmware(args.firmware, download=False), ""
+    except Fault as error:
+        if args.firmware:
+            raise
+        return None, str(error)
+
+
 def bench(args: argparse.Namespace) -> dict:
+    # What is wrong with the arguments is said before half a minute of work.
+    image, why = image_for(args)
+    models = {str(path): load_model(path) for path in args.model}
     result: dict[str, Any] = {"clock": CLOCK, "c": {"cmsis_nn": C_NETWORK, "best": BEST_C_NETWORK}}
     files: dict[str, tuple[bytes, NDArray]] = {}
     for name, (make, shape) in NETWORKS.items():
@@ -247,39 +262,23 @@ def bench(args: argparse.Namespace) -> dict:
         result["operations"].append(found)
         print(f"  {name:32}" + "".join(f"{found[t]['cycles_per_mac']:>22.2f}" for t in TIERS))
     result["models"] = {}
-    for path in args.model:
-        model = load_model(path)
+    for name, model in models.items():
         x = np.random.default_rng(0).integers(-128, 128, (2, *model.input_shape)).astype(np.int8)
-        result["models"][str(path)] = measure(model.data, x)
-        table(str(path), result["models"][str(path)])
-    result["firmware"] = firmware(args, files)
+        result["models"][name] = measure(model.data, x)
+        table(name, result["models"][name])
+    result["firmware"] = {"skipped": why}
+    if image:
+        result["firmware"] = {tier: in_firmware(*files[f"ds_cnn.{tier}"], image) for tier in TIERS}
+        for tier, found in result["firmware"].items():
+            print(
+                f"\nds_cnn, {tier} tier, in {image.name}: {found['cycles']:,} cycles, "
+                f"{found['ms']:.1f} ms; Python's share {found['python_share']:.2%}; heap at the "
+                f"peak {found['heap_peak']:,} bytes"
+            )
+    else:
+        print(f"\nThe run in real firmware did not take place: {why}")
     write(args.picture, picture(result["ds_cnn"]))
     return result
-
-
-def firmware(args: argparse.Namespace, files: dict[str, tuple[bytes, NDArray]]) -> dict[str, Any]:
-    """The DS-CNN in real firmware, or why it did not run there."""
-    why = "not asked for"
-    if not args.no_firmware:
-        try:
-            image = find_firmware(args.firmware, download=False)
-        except Fault as error:
-            if args.firmware:
-                raise
-            why = str(error)
-        else:
-            found: dict[str, Any] = {}
-            for tier in TIERS:
-                data, x = files[f"ds_cnn.{tier}"]
-                found[tier] = each = in_firmware(data, x[0], image)
-                print(
-                    f"\nds_cnn, {tier} tier, in {image.name}: {each['cycles']:,} cycles, "
-                    f"{each['ms']:.1f} ms; Python's share {each['python_share']:.2%}; heap at the "
-                    f"peak {each['heap_peak']:,} bytes"
-                )
-            return found
-    print(f"\nThe run in real firmware did not take place: {why}")
-    return {"skipped": why}
 
 
 def table(title: str, found: dict[str, Any]) -> None:
