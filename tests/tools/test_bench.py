@@ -83,3 +83,4 @@ def test_an_inference_in_real_firmware(firmware, tmp_path, monkeypatch):
     assert run["cycles"] <= PROMISED["ds_cnn", "lane"]
     assert run["python_share"] <= 0.03
     assert run["heap_peak"] <= 100_000
+    assert run["vectors"] == 2  # they gave the laptop's bytes
