@@ -14,6 +14,12 @@ offsets into the program. A table row is (bias, multiplier, shift), one for each
 for ADD the rows are (offset, multiplier, shift) of the first input, the second and the output.
 `tier` says how sums become outputs: EXACT for every kind, LANE for CONV2D, DEPTHWISE and DENSE.
 Activations are int8, channels last; a signal (L, C) is an image of height 1.
+
+A model that listens takes one step of a stream and keeps what later steps need in its arena. MOVE
+copies in_h * in_w * in_c bytes from x to y, which lies before x, first byte first: a buffer
+[kept | new] whose reader has run gives up its oldest part. `low` fills such a buffer at a reset.
+MEL makes features of sound, see tinytorch_core.sound: x are in_h int16 samples, little-endian
+(in_c is 2), windows of kernel_h every stride_h become out_h rows of out_c values.
 """
 
 import binascii
@@ -22,7 +28,7 @@ import json
 import struct
 
 MAGIC = b"TTM\n"
-VERSION = 2  # what is written; 1, which has no kernels, is read too
+VERSION = 3  # what is written; 1 (no kernels) and 2 (no MOVE, no MEL) are read too
 # magic, version, header bytes, file bytes, CRC-32 of all that follows the CRC up to the SHA-256,
 # program at/bytes, meta at/bytes, vectors at/count, arena bytes, operations,
 # input at/bytes, output at/bytes
@@ -36,6 +42,8 @@ DENSE = 3
 MAX_POOL = 4
 AVG_POOL = 5
 ADD = 6
+MOVE = 7
+MEL = 8
 
 # Tiers: how an operation comes from its sums to its output, see tinytorch_core.qops.
 EXACT = 0
@@ -89,7 +97,7 @@ def check(program, count, arena_bytes, first=0):
     for i in range(first, count):
         f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
         kind, rows = f[0], f[9]
-        _check(CONV2D <= kind <= ADD, "operation", i)
+        _check(CONV2D <= kind <= MEL, "operation", i)
         _check(EXACT <= f[23] <= (LANE if kind <= DENSE else EXACT), "tier of operation", i)
         # Loops, not slices: what a check leaves behind on a board's heap counts in the peak.
         for j in range(4, 16):  # extents and strides are positive, padding may be none
@@ -107,6 +115,15 @@ def check(program, count, arena_bytes, first=0):
         elif kind == ADD:
             rows = 3
             _check(f[4:7] == f[7:10], "shapes of operation", i)
+        elif kind == MOVE:
+            rows = 0
+            _check(f[4:7] == f[7:10] and f[3] <= f[1], "shapes of operation", i)
+        elif kind == MEL:
+            from tinytorch_core import sound
+
+            rows = 0
+            scratch = sound.check(program, f[20], f[4], f[10], f[12], f[7], f[9])
+            _check(scratch and f[6] == 2, "sound of operation", i)
         else:
             rows = 0
             _check(f[6] == f[9], "channels of operation", i)

@@ -26,7 +26,8 @@ inputs from lo to hi (the clip of whatever made them, -128 to 127 for the networ
 
 import struct
 
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
+from tinytorch_core import sound
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MEL, Op
 from tinytorch_core.quant import clamp, requantize
 
 ADD_SHIFT = 20  # headroom of the two inputs of ADD, as in TensorFlow Lite for int8
@@ -134,6 +135,11 @@ def add(arena, program, at):
         _put(arena, op, i, requantize(total, y_multiplier, y_shift) + y_offset)
 
 
+def mel(arena, program, at):
+    """Features of sound, see `sound`."""
+    sound.mel(arena, program, Op(program, at))
+
+
 KERNELS = {
     CONV2D: conv2d,
     DEPTHWISE: depthwise,
@@ -141,4 +147,5 @@ KERNELS = {
     MAX_POOL: max_pool,
     AVG_POOL: avg_pool,
     ADD: add,
+    MEL: mel,
 }

@@ -1,0 +1,261 @@
+"""Features of sound on the laptop: their settings, the tables behind them, and many clips at once.
+
+The arithmetic is that of tinytorch_core.sound, which the board runs, and gives the same bytes.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from tinytorch_core.sound import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS, Tables
+
+Int16 = NDArray[np.int16]
+Int32 = NDArray[np.int32]
+
+CHUNK = 96  # frames at a time: their spectra stay in the processor's cache
+MOST_LEVEL = 12288  # of a band's logarithm: 48 bits of 256 steps
+
+
+@dataclass(frozen=True)
+class Front:
+    """How frames of sound become band levels: log2 of mel energies, times 256.
+
+    rate: Hz; window, hop: samples, window even; points: of the FFT, a power of two; bands: triangles
+    evenly spaced in mel (2595 log10(1 + f / 700)) from low to high, in Hz; floor: the least level.
+    Raises ValueError for settings that the integer arithmetic cannot hold.
+    """
+
+    rate: int
+    window: int
+    hop: int
+    points: int
+    bands: int = 20
+    low: float = 60.0
+    high: float = 3800.0
+    floor: int = 1024
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high <= self.rate / 2:
+            raise ValueError(
+                f"The mel bands from {self.low:g} to {self.high:g} Hz do not fit below half of "
+                f"{self.rate} Hz: choose others."
+            )
+        if self.points & (self.points - 1) or not 2 <= self.window <= self.points <= 2048:
+            raise ValueError(
+                f"A window of {self.window} samples does not fit into an FFT of {self.points} points: "
+                "give a power of two up to 2048 that is not below the window."
+            )
+        if self.window % 2 or self.hop < 1:
+            raise ValueError("The window must be an even number of samples, and the hop positive.")
+        if max(self.segments()[1]) > MOST_BINS:
+            raise ValueError(f"A mel band has more than {MOST_BINS} bins: use more bands.")
+
+    @staticmethod
+    def usual(rate: int, **settings: Any) -> "Front":
+        """Windows of 40 ms every 20 ms, for 8 or 16 kHz."""
+        window = rate // 25
+        points = 1 << (window - 1).bit_length()
+        return Front(rate, window, rate // 50, points, **settings)
+
+    def edges(self) -> NDArray[np.float64]:
+        """The bands + 2 edges of the triangles, in bins."""
+        mel = 2595 * np.log10(1 + np.array([self.low, self.high]) / 700)
+        hertz = 700 * (10 ** (np.linspace(mel[0], mel[1], self.bands + 2) / 2595) - 1)
+        return hertz * self.points / self.rate
+
+    def segments(self) -> tuple[int, list[int], NDArray[np.uint8]]:
+        """The first bin, how many bins lie between two edges each, and each bin's rising weight."""
+        edges = self.edges()
+        first = max(1, math.ceil(edges[0]))
+        bins = np.arange(first, min(math.ceil(edges[-1]), self.points // 2))
+        place = np.clip(np.searchsorted(edges, bins, "right") - 1, 0, self.bands)
+        weights = np.rint(128 * (bins - edges[place]) / (edges[place + 1] - edges[place]))
+        counts = np.bincount(place, minlength=self.bands + 1).tolist()
+        return first, counts, np.clip(weights, 0, 128).astype(np.uint8)
+
+    def scaling(self) -> tuple[int, int]:
+        """`down` and `free`, such that no product and no power leaves 31 bits."""
+        total = float(self.hann().sum()) / 32768
+        stages = (self.points // 2).bit_length() - 1
+        for down in range(1, 9):
+            for free in range(2, -1, -1):
+                # A little less than 2**15.5: what the rounding of all stages may add.
+                if total * 2.0 ** (15 - down - (stages - free)) < 46000:
+                    return down, free
+        raise ValueError("The window is too long for its FFT: use more points.")
+
+    def hann(self) -> Int16:
+        """The periodic Hann window, times 2**15."""
+        w = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
+        return np.minimum(np.rint(w * 32768), 32767).astype(np.int16)
+
+    def frames(self, samples: int) -> int:
+        """The frames that fit into so many samples."""
+        return max(0, (samples - self.window) // self.hop + 1)
+
+
+def tables(front: Front, matrix: Int16, bias: Int32, shift: int) -> bytes:
+    """The table block of tinytorch_core.sound. matrix: (values, bands); bias: (values,).
+
+    Raises ValueError where a sum could leave 32 bits.
+    """
+    reach = np.abs(matrix.astype(np.int64)).sum(1) * MOST_LEVEL + np.abs(bias.astype(np.int64))
+    if reach.max() >= 1 << 31:
+        raise ValueError(
+            "The feature matrix is too large for sums of 32 bits: use a smaller shift."
+        )
+    half = front.points // 2
+    first, counts, weights = front.segments()
+    down, free = front.scaling()
+    angle = 2 * np.pi * np.arange(half) / front.points
+    twiddle = np.rint(16384 * np.stack([np.cos(angle), np.sin(angle)], 1))
+    bits = half.bit_length() - 1
+    order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(half)]
+    log = np.minimum(np.rint(256 * np.log2(1 + (np.arange(256) + 0.5) / 256)), 255)
+    parts = {
+        "bias": bias.astype("<i4"),
+        "twiddle": twiddle.astype("<i2"),
+        "window": front.hann().astype("<i2"),
+        "order": np.array(order, "<u2"),
+        "counts": np.array(counts, "<u2"),
+        "matrix": matrix.astype("<i2"),
+        "log": log.astype(np.uint8),
+        "weights": weights,
+    }
+    places, body = {}, b""
+    for name, part in parts.items():
+        body += bytes(-len(body) % 4)
+        places[name] = HEAD_BYTES + len(body)
+        body += part.tobytes()
+    body += bytes(-len(body) % 4)
+    values = {
+        "points": front.points, "bands": front.bands, "first": first, "bins": len(weights),
+        "down": down, "free": free, "floor": front.floor, "shift": shift,
+        "bytes": HEAD_BYTES + len(body), **places,
+    }  # fmt: skip
+    return struct.pack(HEAD_FORMAT, *(values[name] for name in HEAD)) + body
+
+
+class Engine:
+    """The integer front end in numpy, from a table block in a program."""
+
+    def __init__(self, program: bytes, at: int, window: int, values: int) -> None:
+        self.t = t = Tables(program, at)
+
+        def part(name: str, dtype: str, count: int) -> NDArray[Any]:
+            return np.frombuffer(program, dtype, count, at + getattr(t, name))
+
+        self.bias = part("bias", "<i4", values)
+        pairs = part("twiddle", "<i2", t.points).reshape(-1, 2).astype(np.int32)
+        self.cos, self.sin = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self.window = part("window", "<i2", window).astype(np.int32)
+        self.order = part("order", "<u2", t.points // 2).astype(np.int64)
+        counts = part("counts", "<u2", t.bands + 1)
+        self.matrix = part("matrix", "<i2", values * t.bands).reshape(values, t.bands)
+        self.log = part("log", "u1", 256).astype(np.int32)
+        self.rise = np.zeros((t.bands + 1, t.bins), np.float64)
+        ends = np.cumsum(counts)
+        weights = part("weights", "u1", t.bins)
+        self.inside = np.zeros_like(self.rise)
+        for i, (end, n) in enumerate(zip(ends, counts, strict=True)):
+            self.rise[i, end - n : end] = weights[end - n : end]
+            self.inside[i, end - n : end] = 128
+
+    def levels(self, x: Int16) -> Int32:
+        """Frames (N, window) to the logarithms of their bands, (N, bands)."""
+        if not len(x):
+            return np.zeros((0, self.t.bands), np.int32)
+        return np.concatenate([self._levels(x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)])
+
+    def features(self, x: Int16, low: int = -128, high: int = 127) -> NDArray[np.int8]:
+        """Frames (N, window) to (N, values)."""
+        acc = self.levels(x) @ self.matrix.T.astype(np.int32) + self.bias
+        return np.clip(acc >> self.t.shift, low, high).astype(np.int8)
+
+    def _levels(self, x: Int16) -> Int32:
+        t = self.t
+        re, im, s = self._spectrum(x)
+        first = t.first
+        found = self._power(re, im)[first : first + t.bins]
+        high, low = (found >> 16).astype(np.float64), (found & 65535).astype(np.float64)
+        # Sums of products below 2**31 are exact in float64.
+        rise_high, rise_low = self.rise @ high, self.rise @ low
+        high, low = (self.inside @ part - up for part, up in ((high, rise_high), (low, rise_low)))
+        levels = self._log2(
+            (rise_high[:-1] + high[1:]).astype(np.int64), (rise_low[:-1] + low[1:]).astype(np.int64)
+        )
+        return np.maximum(levels - (s << 9), t.floor).T.astype(np.int32)
+
+    def _spectrum(self, x: Int16) -> tuple[Int32, Int32, Int32]:
+        """The FFT of pairs of windowed samples, (points / 2, N) each, and each frame's headroom."""
+        t = self.t
+        x32 = np.ascontiguousarray(x.T).astype(np.int32)
+        peak = np.abs(x32).max(0)
+        s = np.clip(14 - np.floor(np.log2(np.maximum(peak, 1))), 0, 14).astype(np.int32)
+        s[peak == 0] = 0
+        right = 15 + t.down - s
+        y = (x32 * self.window[:, None] + (1 << (right - 1))) >> right
+        half = t.points // 2
+        re, im = np.zeros((2, half, len(s)), np.int32)
+        order = self.order[: len(y) // 2]
+        re[order], im[order] = y[::2], y[1::2]
+        length, stage = 1, 0
+        while length < half:
+            self._stage(re, im, length, stage >= t.free)
+            length, stage = 2 * length, stage + 1
+        return re, im, s
+
+    def _stage(self, re: Int32, im: Int32, length: int, halve: bool) -> None:
+        shape = (-1, 2, length, re.shape[1])
+        (ar, br), (ai, bi) = (z.reshape(shape).swapaxes(0, 1) for z in (re, im))
+        if length == 1:
+            tr, ti = br.copy(), bi.copy()  # times 1
+        else:
+            step = len(re) // length
+            c, s = (w[: len(re) : step, None] for w in (self.cos, self.sin))
+            tr = (br * c + bi * s + 8192) >> 14
+            ti = (bi * c - br * s + 8192) >> 14
+        if halve:
+            for a, b, p in ((ar, br, tr), (ai, bi, ti)):
+                a += 1
+                np.subtract(a, p, out=b)
+                a += p
+                a >>= 1
+                b >>= 1
+        else:
+            for a, b, p in ((ar, br, tr), (ai, bi, ti)):
+                np.subtract(a, p, out=b)
+                a += p
+
+    def _power(self, re: Int32, im: Int32) -> Int32:
+        n = len(re)
+        k = slice(1, n // 2 + 1)
+        kr, ki = re[k], im[k]
+        mr, mi = re[n - 1 : n // 2 - 1 : -1], im[n - 1 : n // 2 - 1 : -1]
+        c, s = self.cos[k, None], self.sin[k, None]
+        er, ei, odd_r, odd_i = kr + mr, ki - mi, ki + mi, mr - kr
+        tr = (odd_r * c + odd_i * s + 8192) >> 14
+        ti = (odd_i * c - odd_r * s + 8192) >> 14
+        found = np.zeros_like(re)
+        xr, xi = (er - tr + 1) >> 1, (ti - ei + 1) >> 1
+        found[n - 1 : n // 2 - 1 : -1] = xr * xr + xi * xi
+        xr, xi = (er + tr + 1) >> 1, (ei + ti + 1) >> 1
+        found[k] = xr * xr + xi * xi
+        return found
+
+    def _log2(self, high: NDArray[np.int64], low: NDArray[np.int64]) -> NDArray[np.int64]:
+        value = (high << 16) + low
+        n = np.floor(np.log2(np.maximum(value, 1))).astype(np.int64)  # exact below 2**48
+        n -= (value >> n) == 0
+        mantissa = np.where(n >= 8, value >> np.maximum(n - 8, 0), value << np.maximum(8 - n, 0))
+        return np.where(value > 0, (n << 8) + self.log[mantissa & 255], 0)
+
+
+def frames_of(clips: Int16, window: int, hop: int) -> Int16:
+    """Clips (N, samples) to their frames, (N, frames, window), a view."""
+    return sliding_window_view(clips, window, axis=1)[:, ::hop]
