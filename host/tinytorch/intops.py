@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
+from tinytorch.sound import mel
+from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MEL, Op
 from tinytorch_core.qops import ADD_SHIFT
 
 Int8 = NDArray[np.int8]
@@ -120,4 +121,5 @@ KERNELS: dict[int, Callable[[Int8, bytes, int], None]] = {
     MAX_POOL: max_pool,
     AVG_POOL: avg_pool,
     ADD: add,
+    MEL: mel,
 }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from tinytorch_core.model import Op
 from tinytorch_core.sound import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS, Tables
 
 Int16 = NDArray[np.int16]
@@ -259,3 +260,13 @@ class Engine:
 def frames_of(clips: Int16, window: int, hop: int) -> Int16:
     """Clips (N, samples) to their frames, (N, frames, window), a view."""
     return sliding_window_view(clips, window, axis=1)[:, ::hop]
+
+
+def mel(arena: NDArray[np.int8], program: bytes, at: int) -> None:
+    """The operation MEL on a batch of arenas, as in tinytorch.intops."""
+    op = Op(program, at)
+    samples = np.ascontiguousarray(arena[:, op.x : op.x + 2 * op.in_h]).view("<i2")
+    frames = frames_of(samples, op.kernel_h, op.stride_h)[:, : op.out_h]
+    engine = Engine(program, op.table, op.kernel_h, op.out_c)
+    found = engine.features(frames.reshape(-1, op.kernel_h), op.low, op.high)
+    arena[:, op.y : op.y + op.out_h * op.out_c] = found.reshape(len(arena), -1)

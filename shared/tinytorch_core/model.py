@@ -212,7 +212,7 @@ class Model:
         self._steps = []
         for at in range(0, count * RECORD_BYTES, RECORD_BYTES):
             kind = struct.unpack_from("<i", self._program, at)[0]
-            self._steps.append((self.kernels[kind], at))
+            self._steps.append((self._kernel(kind), at))
         f.seek(kernels_at)
         self._bind(f, file_bytes - 32 - kernels_at)
         _check(
@@ -234,6 +234,9 @@ class Model:
         self.output_shape = tuple(meta["output"]["shape"])
         self.output_scale = meta["output"]["scale"]
         self.output_zero_point = meta["output"]["zero_point"]
+
+    def _kernel(self, kind):
+        return self.kernels[kind]
 
     def _bind(self, f, size):
         """For a board: take over the `size` bytes of kernels at which f stands (0: none).

@@ -1,7 +1,7 @@
 """Features of sound in integers: the specification of the operation MEL.
 
 A frame is `window` int16 samples; frames follow each other every `hop`. With >> rounding down and
-every constant from the tables that the laptop made (`tinytorch.sound`), a frame becomes features so:
+every constant from the tables that the laptop made (`tinytorch.sound`), a frame becomes features:
 
     s = the shifts to the left that the loudest sample has room for, 0 to 14
     y = (x * w + half) >> (15 + down - s)                 windowed: |y| <= 2**(15 - down)
@@ -66,11 +66,11 @@ def check(program, at, samples, window, hop, frames, values):
         and window % 2 == 0
         and (frames - 1) * hop + window <= samples
         and 0 < t.bands <= MOST_BANDS
-        and 0 < t.first
+        and t.first > 0
         and 0 < t.bins <= half - t.first
         and 1 <= t.down <= 8
         and 0 <= t.free <= 16
-        and 0 <= t.shift <= 31
+        and 8 <= t.shift <= 31
         and HEAD_BYTES <= t.bytes <= len(program) - at
     ):
         return 0
