@@ -26,8 +26,9 @@ MOST_LEVEL = 12288  # of a band's logarithm: 48 bits of 256 steps
 class Front:
     """How frames of sound become band levels: log2 of mel energies, times 256.
 
-    rate: Hz; window, hop: samples, window even; points: of the FFT, a power of two; bands: triangles
-    evenly spaced in mel (2595 log10(1 + f / 700)) from low to high, in Hz; floor: the least level.
+    rate: Hz; window, hop: samples, window even; points: of the FFT, a power of two; bands:
+    triangles evenly spaced in mel (2595 log10(1 + f / 700)) from low to high, in Hz; floor: the
+    least level.
     Raises ValueError for settings that the integer arithmetic cannot hold.
     """
 
@@ -48,8 +49,8 @@ class Front:
             )
         if self.points & (self.points - 1) or not 2 <= self.window <= self.points <= 2048:
             raise ValueError(
-                f"A window of {self.window} samples does not fit into an FFT of {self.points} points: "
-                "give a power of two up to 2048 that is not below the window."
+                f"A window of {self.window} samples does not fit into an FFT of {self.points} "
+                "points: give a power of two up to 2048 that is not below the window."
             )
         if self.window % 2 or self.hop < 1:
             raise ValueError("The window must be an even number of samples, and the hop positive.")
