@@ -5,7 +5,7 @@ The arithmetic is that of tinytorch_core.sound, which the board runs, and gives 
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 
 CHUNK = 96  # frames at a time: their spectra stay in the processor's cache
+SCALE, ZERO_POINT = 1 / 32, 0  # of features whose deviation is 1
 MOST_LEVEL = 12288  # of a band's logarithm: 48 bits of 256 steps
 
 
@@ -271,3 +272,71 @@ def mel(arena: NDArray[np.int8], program: bytes, at: int) -> None:
     engine = Engine(program, op.table, op.kernel_h, op.out_c)
     found = engine.features(frames.reshape(-1, op.kernel_h), op.low, op.high)
     arena[:, op.y : op.y + op.out_h * op.out_c] = found.reshape(len(arena), -1)
+
+
+# Settings: what a model file says of its features, and all that rebuilds them.
+
+
+def cepstrum(values: int, bands: int) -> NDArray[np.float64]:
+    """The first rows of the orthonormal cosine transform (DCT-II), (values, bands)."""
+    angle = np.pi / bands * np.arange(values)[:, None] * (np.arange(bands) + 0.5)
+    return np.cos(angle) * np.sqrt(np.where(np.arange(values) == 0, 1, 2) / bands)[:, None]
+
+
+def sound_features(
+    clips: Int16, front: Front, values: int, frames: int, step: int = 4
+) -> dict[str, Any]:
+    """Settings for clips (N, samples), such that each value has mean 0 and deviation 1 over them.
+
+    values: cepstral coefficients, or where there are as many as bands, the bands themselves.
+    frames: a window of the network; step: the frames between two of its answers.
+    """
+    transform = cepstrum(values, front.bands) if values < front.bands else np.eye(front.bands)
+    ones = np.ones((1, front.bands), np.int16)
+    plain = Engine(tables(front, ones, np.zeros(1, np.int32), 8), 0, front.window, 1)
+    levels = plain.levels(frames_of(clips, front.window, front.hop).reshape(-1, front.window))
+    real = levels @ transform.T
+    scale = 1 / (SCALE * np.maximum(real.std(0), 1))
+    matrix, bias = transform * scale[:, None], 0.5 - real.mean(0) * scale
+    reach = np.abs(matrix).sum(1) * MOST_LEVEL + np.abs(bias) + front.bands
+    shift = min(31, *np.log2(2.0**31 / reach), *np.log2(32767 / np.abs(matrix).max(1)))
+    factor = 1 << int(shift)
+    return {
+        "kind": "sound",
+        **asdict(front),
+        "frames": frames,
+        "step": step,
+        "values": values,
+        "matrix": np.rint(matrix * factor).astype(int).tolist(),
+        "bias": np.rint(bias * factor).astype(int).tolist(),
+        "shift": int(shift),
+    }
+
+
+def front_of(features: dict[str, Any]) -> Front:
+    """The front end of settings that `sound_features` made."""
+    return Front(**{field.name: features[field.name] for field in fields(Front)})
+
+
+def tables_of(features: dict[str, Any]) -> bytes:
+    """The table block of settings that `sound_features` made."""
+    matrix, bias = np.array(features["matrix"], np.int16), np.array(features["bias"], np.int32)
+    return tables(front_of(features), matrix, bias, features["shift"])
+
+
+def samples_of(features: dict[str, Any]) -> int:
+    """The samples that a window of the network is made from."""
+    return (features["frames"] - 1) * features["hop"] + features["window"]
+
+
+class Features:
+    """Clips (N, samples_of(features)), int16, to (N, frames, values), int8, as a board does."""
+
+    def __init__(self, features: dict[str, Any]) -> None:
+        self.window, self.hop = features["window"], features["hop"]
+        self._engine = Engine(tables_of(features), 0, self.window, features["values"])
+
+    def __call__(self, clips: Int16) -> NDArray[np.int8]:
+        frames = frames_of(clips, self.window, self.hop)
+        found = self._engine.features(frames.reshape(-1, self.window))
+        return found.reshape(*frames.shape[:2], -1)
