@@ -8,6 +8,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,34 @@ def check_fit(path: "str | Path", there: Collection, rate: float, channels: int)
             f"{name} has recordings of {there.channels} channels and these have {channels}: "
             f"record {there.channels}, or into another file."
         )
+
+
+def is_silent(signal: NDArray[np.int16], rate: float) -> bool:
+    """Whether nothing was heard: sound within 54 dB below full scale, motion without any change."""
+    far = np.abs(signal - np.median(signal, axis=0)).max()
+    return bool(far < 64 if rate >= SOUND else far == 0)
+
+
+def is_clipped(signal: NDArray[np.int16], rate: float) -> bool:
+    """Whether the sensor's range was too small.
+
+    In sound a thousandth of the samples stands at full scale; in motion three samples in a row at
+    their extreme, beyond 1.9 g or 190 degrees a second.
+    """
+    size = np.abs(signal.astype(np.int32))
+    if rate >= SOUND:
+        return bool(np.mean(size >= 32700) >= 0.001)
+    held = (size == size.max(0)) & (size >= 1900) & (len(size) >= 3)
+    return bool((held[2:] & held[1:-1] & held[:-2]).any())
+
+
+def identical(collection: Collection) -> list[list[int]]:
+    """The groups of recordings that are the same to the byte."""
+    groups: dict[bytes, list[int]] = {}
+    for i in range(len(collection)):
+        digest = sha256(collection.signal(i).tobytes()).digest()
+        groups.setdefault(digest, []).append(i)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _begun(
