@@ -28,11 +28,23 @@ RUN = 0x47  # position (4 bytes), bytes of the input -> OK: microseconds (4 byte
 DELETE = 0x48  # JSON name
 PROFILE = 0x4A  # -> JSON list: the microseconds of each operation in one run
 BYE = 0x49  # leave the agent: the REPL is back
+LISTEN = (
+    0x4B  # JSON source (kind, pins), rate, channels, raw -> JSON: open it, for the loaded model
+)
+STEP = 0x4C  # nothing, or position (4 bytes), sound if the source is the wire -> OK: see STEP_HEAD
+SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than ever: the source stalled
+HUSH = 0x4E  # close the source
 # Replies.
 READY = 0x61  # the agent has started
 OK = 0x62
 ACK = 0x63  # position (4 bytes)
 ERROR = 0x64  # one sentence, UTF-8
+
+# The answer to STEP: microseconds waited for samples, microseconds of the model and its detector,
+# bytes of free heap, samples lost so far, the label recognised or -1, the loudest sample (0 to
+# 32768); then a score (uint8) and the output (int8) of each label. A head alone: the source has
+# stalled, and the step goes on with the next request. Nothing at all: the wire owes more sound.
+STEP_HEAD = "<IIIIbH"
 
 
 def frame(kind, seq=0, payload=b""):
