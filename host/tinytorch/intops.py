@@ -13,7 +13,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tinytorch.sound import mel
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MEL, Op
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LANE,
+    MAX_POOL,
+    MEL,
+    MOVE,
+    Op,
+)
 from tinytorch_core.qops import ADD_SHIFT
 
 Int8 = NDArray[np.int8]
@@ -114,6 +125,12 @@ def add(arena: Int8, program: bytes, at: int) -> None:
     _output(arena, op, requantize(total, multiplier[2], shift[2]) + offset[2])
 
 
+def move(arena: Int8, program: bytes, at: int) -> None:
+    op = Op(program, at)
+    n = op.in_h * op.in_w * op.in_c
+    arena[:, op.y : op.y + n] = arena[:, op.x : op.x + n].copy()
+
+
 KERNELS: dict[int, Callable[[Int8, bytes, int], None]] = {
     CONV2D: conv2d,
     DEPTHWISE: depthwise,
@@ -121,5 +138,6 @@ KERNELS: dict[int, Callable[[Int8, bytes, int], None]] = {
     MAX_POOL: max_pool,
     AVG_POOL: avg_pool,
     ADD: add,
+    MOVE: move,
     MEL: mel,
 }

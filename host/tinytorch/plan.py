@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from tinytorch.graph import INPUT
 from tinytorch.machine import section
-from tinytorch.quantize import QuantizedNet
+from tinytorch.quantize import Operation, QuantizedNet
 from tinytorch.runtime import Model
-from tinytorch_core.model import CONV2D, DENSE
+from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE
+from tinytorch_core.sound import scratch_bytes
 
 # Heap that a model takes beside its program and arena, in bytes by the kit's machine word: for any
 # model, for each operation, for each label, for each byte of the JSON. Fitted to what kits measured
@@ -29,7 +30,10 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Plan:
-    """Arena offsets in bytes: the input, each operation's output, each one's scratch."""
+    """Arena offsets in bytes: the input, each operation's output, each one's scratch.
+
+    What was kept of earlier inputs or outputs stands right before them.
+    """
 
     input: int
     outputs: list[int]
@@ -44,29 +48,36 @@ def align(n: int, to: int) -> int:
 def plan(net: QuantizedNet) -> Plan:
     """Place every tensor as tinytorch_core.qops and viper kernels want it."""
     steps = len(net.operations)
-    start = Buffer(
-        net.operations[0].node.in_h * net.operations[0].node.in_w * net.operations[0].node.in_c,
-        0,
-        0,
-    )
+    first = net.operations[0].node
+    start = Buffer(first.in_h * first.in_w * first.in_c, 0, steps if net.kept else 0)
     outputs, scratch = [], []
     for i, operation in enumerate(net.operations):
         node = operation.node
-        outputs.append(Buffer(node.out_h * node.out_w * node.out_c, i, i))
-        # The window that a kernel gathers as int32, see device/tinytorch/kernels/viper.py.
-        taps = node.kernel_h * node.kernel_w * node.in_c if node.kind in (CONV2D, DENSE) else 0
-        scratch.append(Buffer(4 * taps, i, i))
+        size = operation.kept + node.out_h * node.out_w * node.out_c
+        # What MOVE makes is a part of what it moves.
+        size = 0 if node.kind == MOVE else size
+        outputs.append(Buffer(size, 0 if operation.kept else i, steps if operation.kept else i))
+        scratch.append(Buffer(_scratch(operation), i, i))
         for source in node.inputs:
             used = start if source == INPUT else outputs[source]
-            used.last = i
+            used.last = max(used.last, i)
     outputs[-1].last = steps
     arena_bytes = place([start, *outputs, *scratch])
     return Plan(
-        start.at,
-        [b.at for b in outputs],
+        start.at + net.kept,
+        [b.at + o.kept for b, o in zip(outputs, net.operations, strict=True)],
         [b.at for b in scratch],
         arena_bytes,
     )
+
+
+def _scratch(operation: Operation) -> int:
+    node = operation.node
+    if node.kind == MEL:
+        return scratch_bytes(*operation.table.reshape(-1)[:2].tolist())
+    # The window that a kernel gathers as int32, see device/tinytorch/kernels/viper.py.
+    taps = node.kernel_h * node.kernel_w * node.in_c if node.kind in (CONV2D, DENSE) else 0
+    return 4 * taps
 
 
 def place(buffers: list[Buffer]) -> int:

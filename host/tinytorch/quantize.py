@@ -68,7 +68,11 @@ class Quant:
 
 @dataclass(frozen=True)
 class Operation:
-    """A node in integers: its quantized clip, table rows (bias, multiplier, shift) and weights."""
+    """A node in integers: its quantized clip, table rows (bias, multiplier, shift) and weights.
+
+    kept: in a network that takes a stream, the bytes of earlier outputs that stand in front of this
+    one, for whoever reads it.
+    """
 
     node: Node
     x_zero: int
@@ -78,6 +82,7 @@ class Operation:
     table: NDArray[np.int32]  # (rows, 3)
     weight: NDArray[np.int8]  # flat, in the order of the specification
     tier: int = EXACT
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,8 @@ class QuantizedNet:
     """All that a model file says about a network; `input_shape` is channels last.
 
     kept_exact: of the layers that were to be in the lane tier and are not, which and why, a
-    sentence each.
+    sentence each. type: of the input's numbers, "int8" or "int16". kept: as of an Operation, the
+    bytes of earlier inputs in front of the input.
     """
 
     name: str
@@ -97,6 +103,8 @@ class QuantizedNet:
     labels: list[str]
     features: "dict[str, Any] | None" = None
     kept_exact: list[str] = field(default_factory=list)
+    type: str = "int8"
+    kept: int = 0
 
 
 def run_integers(operation: Operation, inputs: Sequence[NDArray[np.int8]]) -> NDArray[np.int8]:

@@ -45,6 +45,14 @@ class Model(model.Model):
         """Length of the file's JSON."""
         return struct.unpack_from(model.HEADER, self.data)[8]
 
+    @property
+    def histories(self) -> list[tuple[int, int, int]]:
+        """Where a model of a stream keeps what later steps need, from the first byte kept over
+        those that are new with each step to the end: [(at, new at, end)]; none in another model."""
+        moves = [model.Op(self._program, at) for at in self._moves]
+        sizes = [op.in_h * op.in_w * op.in_c for op in moves]
+        return [(op.y, op.y + n, op.x + n) for op, n in zip(moves, sizes, strict=True)]
+
     def quantize(self, x: NDArray[np.floating]) -> NDArray[np.int8]:
         """Real inputs, any shape, as the int8 values that the network takes.
 
@@ -64,27 +72,38 @@ class Model(model.Model):
             x = (x if x.dtype == np.int8 else self.quantize(x)).reshape(-1).tolist()
         return super().predict(x)
 
-    def run_batch(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        """(N, *input_shape) int8 to (N, *output_shape) int8, in numpy.
+    def run_batch(self, x: NDArray) -> NDArray[np.int8]:
+        """(N, *input_shape) of the input's type to (N, *output_shape) int8, in numpy.
 
-        Raises ValueError where the shape or the type differs.
+        Of a model of a stream, each sample is a first step. Raises ValueError where the shape or
+        the type differs.
         """
-        x = np.asarray(x)
-        if x.shape[1:] != self.input_shape or x.dtype != np.int8:
-            raise ValueError(
-                f"The model takes int8 inputs of shape (N, {str(self.input_shape)[1:]} "
-                f"and got {x.dtype} of shape {x.shape}."
-            )
-        outputs = [self._run_arenas(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
-        return np.concatenate(outputs) if outputs else np.zeros((0, *self.output_shape), np.int8)
+        return self.run_stream(np.asarray(x)[:, None])[:, 0]
 
-    def _run_arenas(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        arenas = np.zeros((len(x), self.arena_bytes), np.int8)
-        arenas[:, self._input_at : self._input_at + len(self.input)] = x.reshape(len(x), -1)
-        for kernel, at in self._steps:
-            kernel(arenas, self._program, at)
-        y = arenas[:, self._output_at : self._output_at + len(self.output)]
-        return y.reshape(-1, *self.output_shape)
+    def run_stream(self, x: NDArray) -> NDArray[np.int8]:
+        """N streams, each from a reset on: (N, steps, *input_shape) of the input's type to
+        (N, steps, *output_shape) int8. Raises ValueError where the shape or the type differs."""
+        x = np.asarray(x)
+        if x.shape[2:] != self.input_shape or x.dtype != np.dtype(self.input_type):
+            raise ValueError(
+                f"The model takes {self.input_type} inputs of shape (N, {str(self.input_shape)[1:]}"
+                f" and got {x.dtype} of shape {(*x.shape[:1], *x.shape[2:])}."
+            )
+        outputs = np.zeros((*x.shape[:2], *self.output_shape), np.int8)
+        for i in range(0, len(x), BATCH):
+            self._run_arenas(x[i : i + BATCH], outputs[i : i + BATCH])
+        return outputs
+
+    def _run_arenas(self, x: NDArray, outputs: NDArray[np.int8]) -> None:
+        self.reset()
+        arenas = np.tile(self._arena, (len(x), 1))
+        for step in range(x.shape[1]):
+            given = np.ascontiguousarray(x[:, step].reshape(len(x), -1)).view(np.int8)
+            arenas[:, self._input_at : self._input_at + len(self.input)] = given
+            for kernel, at in self._steps:
+                kernel(arenas, self._program, at)
+            y = arenas[:, self._output_at : self._output_at + len(self.output)]
+            outputs[:, step] = y.reshape(-1, *self.output_shape)
 
     def predict_batch(self, x: NDArray) -> NDArray[np.int64]:
         """The index of each sample's best class, (N,); x is int8, or real and quantized here."""

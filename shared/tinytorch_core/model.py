@@ -210,9 +210,12 @@ class Model:
         meta = json.loads(f.read(meta_bytes))
 
         self._steps = []
+        self._moves = []
         for at in range(0, count * RECORD_BYTES, RECORD_BYTES):
             kind = struct.unpack_from("<i", self._program, at)[0]
             self._steps.append((self._kernel(kind), at))
+            if kind == MOVE:
+                self._moves.append(at)
         f.seek(kernels_at)
         self._bind(f, file_bytes - 32 - kernels_at)
         _check(
@@ -229,11 +232,13 @@ class Model:
         self.labels = meta["labels"]
         self.features = meta["features"]
         self.input_shape = tuple(meta["input"]["shape"])
+        self.input_type = meta["input"].get("type", "int8")
         self.scale = meta["input"]["scale"]
         self.zero_point = meta["input"]["zero_point"]
         self.output_shape = tuple(meta["output"]["shape"])
         self.output_scale = meta["output"]["scale"]
         self.output_zero_point = meta["output"]["zero_point"]
+        self.reset()
 
     def _kernel(self, kind):
         return self.kernels[kind]
@@ -251,6 +256,16 @@ class Model:
             _check(got, "cut short")
             yield view[:got]
             n -= got
+
+    def reset(self):
+        """Forget all steps so far, in a model of a stream; nothing in another."""
+        for at in self._moves:
+            f = struct.unpack_from(RECORD, self._program, at)
+            block = bytes((f[18] & 255,)) * 64
+            end = f[1] + f[4] * f[5] * f[6]
+            for start in range(f[3], end, 64):
+                n = min(64, end - start)
+                self._view[start : start + n] = block[:n]
 
     def run(self):
         """From the bytes in `input` to the bytes in `output`; allocates nothing."""
@@ -293,7 +308,8 @@ class Model:
         return best
 
     def verify(self):
-        """Run the file's own test vectors; how many there are.
+        """Run the file's own test vectors, in a model of a stream one step after the other from
+        a reset on; how many there are.
 
         Raises ValueError where the file's SHA-256 or an output byte differs.
         """
@@ -308,6 +324,7 @@ class Model:
             digest.update(part)
         _check(binascii.hexlify(digest.digest()).decode() == self.sha256, "SHA-256")
         f.seek(self._vectors_at)
+        self.reset()
         expected = bytearray(len(self.output))
         for i in range(self.vectors):
             f.readinto(self.input)
@@ -318,4 +335,5 @@ class Model:
                     "Test vector %d of model '%s' gives other bytes here than on the laptop: "
                     "do not trust this kit, and report it." % (i, self.name)
                 )
+        self.reset()
         return self.vectors

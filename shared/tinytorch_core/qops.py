@@ -27,7 +27,18 @@ inputs from lo to hi (the clip of whatever made them, -128 to 127 for the networ
 import struct
 
 from tinytorch_core import sound
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MEL, Op
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LANE,
+    MAX_POOL,
+    MEL,
+    MOVE,
+    Op,
+)
 from tinytorch_core.quant import clamp, requantize
 
 ADD_SHIFT = 20  # headroom of the two inputs of ADD, as in TensorFlow Lite for int8
@@ -135,6 +146,12 @@ def add(arena, program, at):
         _put(arena, op, i, requantize(total, y_multiplier, y_shift) + y_offset)
 
 
+def move(arena, program, at):
+    op = Op(program, at)
+    for i in range(op.in_h * op.in_w * op.in_c):
+        arena[op.y + i] = arena[op.x + i]
+
+
 def mel(arena, program, at):
     """Features of sound, see `sound`."""
     sound.mel(arena, program, Op(program, at))
@@ -147,5 +164,6 @@ KERNELS = {
     MAX_POOL: max_pool,
     AVG_POOL: avg_pool,
     ADD: add,
+    MOVE: move,
     MEL: mel,
 }
