@@ -22,6 +22,7 @@ class _Agent:
         self.transfer = None
         self.model = None
         self.verified = None  # (name, sha256) of a new model that may become the active one
+        self.ear = None  # tinytorch.listen.Ear
 
     def info(self, _):
         gc.collect()
@@ -48,6 +49,7 @@ class _Agent:
 
         name = request["name"]
         path = store.new_path(name) if request["new"] else store.path(name)
+        self.hush()
         self.model = self.verified = None
         gc.collect()
         before = gc.mem_alloc()
@@ -99,6 +101,11 @@ class _Agent:
         if not self.model:
             raise ValueError("No model is loaded.")
         return self.model
+
+    def hush(self):
+        if self.ear:
+            self.ear.source.close()
+            self.ear = None
 
     def delete(self, request):
         self.close()
@@ -153,11 +160,16 @@ def _answer(agent, kind, seq, payload):
     try:
         if kind == link.DATA:
             return link.frame(link.ACK, seq, struct.pack("<I", agent.data(payload)))
-        request = payload if kind == link.RUN or not payload else json.loads(payload)
-        reply = _ANSWERS[kind](agent, request)
-        return link.frame(
-            link.OK, seq, reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-        )
+        if link.LISTEN <= kind <= link.HUSH:
+            from tinytorch import listen
+
+            reply = listen.answer(agent, kind, payload)
+        else:
+            request = payload if kind == link.RUN or not payload else json.loads(payload)
+            reply = _ANSWERS[kind](agent, request)
+        if not isinstance(reply, (bytes, bytearray)):
+            reply = json.dumps(reply).encode()
+        return link.frame(link.OK, seq, reply)
     except MemoryError:
         gc.collect()
         text = (
@@ -209,4 +221,5 @@ def serve(timeout=60000):
                 break
     finally:
         agent.close()
+        agent.hush()
         micropython.kbd_intr(3)

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from contextlib import suppress
+from typing import NamedTuple
 
 from tinytorch_core import link
 from tito import payload
@@ -18,6 +19,7 @@ from tito.stream import ANSWER, Progress, Stream
 
 OLDEST = (1, 23)
 WORK = 30.0  # seconds that a board may take to load and verify a model
+STALL = 2.0  # seconds after which a source gives up waiting for samples, and some more
 
 # Runs on whatever Python the board has.
 PROBE = f"""
@@ -57,6 +59,30 @@ for path in PATHS:
 """
 
 
+class Step(NamedTuple):
+    """What a step of listening gave.
+
+    waited_us: microseconds spent waiting for samples; run_us: of the model and its detector; free:
+    bytes of the kit's heap, less what is yet to be collected, a few KB at most; lost: samples lost
+    since the source was opened; event: the index of the label recognised now, or -1; scores: one
+    byte a label, its smoothed probability, 0 to 255; output: the model's int8 bytes; peak: the
+    loudest sample, 0 to 32768. Where the source has stalled, scores and output are empty.
+    """
+
+    waited_us: int
+    run_us: int
+    free: int
+    lost: int
+    event: int
+    scores: bytes
+    output: bytes
+    peak: int
+
+    @property
+    def stalled(self) -> bool:
+        return not self.output
+
+
 class Device(Closing):
     """A kit with our agent running; made by `connect`. Use it as a context manager.
 
@@ -69,6 +95,7 @@ class Device(Closing):
         self._repl = repl
         self.stream = Stream(repl, window)
         self._run_time = ANSWER  # seconds that a run may take
+        self._step_time = ANSWER  # seconds that a step of listening may take
 
     def start(self) -> None:
         """Start the agent from the raw REPL."""
@@ -161,6 +188,58 @@ class Device(Closing):
     def profile(self) -> list[int]:
         """The microseconds of each operation in one run of the loaded model."""
         return self.stream.ask(link.PROFILE, self._run_time)
+
+    def listen(
+        self,
+        source: dict,
+        rate: float | None = None,
+        channels: int | None = None,
+        raw: bool = False,
+    ) -> dict:
+        """Open a source of samples for the loaded model, or with `raw` for `samples`.
+
+        source: its "kind", "wire" for sound that comes with each `step`, "i2s", "adc" or
+        "mpu6050", and its pins, see device/tinytorch/sensors. rate: Hz; rate and channels are the
+        model's unless given. Returns rate, channels, step_bytes (of the samples in a step, or with
+        raw in what `samples` gives), and of the model name, kind ("sound" or "motion"), labels and
+        warm: the steps until its answers mean something.
+
+        Raises Fault where there is no such source on this kit, or it does not suit the model.
+        """
+        about = self.stream.ask(
+            link.LISTEN, 5, source=source, rate=rate, channels=channels, raw=raw
+        )
+        sound = about["step_bytes"] / (2 * about["channels"] * about["rate"])
+        self._step_time = STALL + 2 * sound + self._run_time
+        return about
+
+    def step(self, audio: bytes = b"") -> Step:
+        """One step of listening.
+
+        audio: the samples of the step, `step_bytes` of int16, little-endian, for the source "wire";
+        nothing for a sensor, whose samples are waited for. Raises Fault for another length.
+        """
+        answer = b""
+        most = link.PAYLOAD - 4
+        for at in range(0, max(1, len(audio)), most):
+            part = struct.pack("<I", at) + audio[at : at + most] if audio else b""
+            answer = self.stream.request(link.STEP, part, self._step_time)
+        if not answer:
+            raise Fault(f"A step takes more than the {len(audio)} bytes of sound that it got.")
+        waited, run, free, lost, event, peak = struct.unpack_from(link.STEP_HEAD, answer)
+        both = answer[struct.calcsize(link.STEP_HEAD) :]
+        n = len(both) // 2
+        return Step(waited, run, free, lost, event, both[:n], both[n:], peak)
+
+    def samples(self) -> tuple[int, bytes]:
+        """The next samples of the source: how many were lost since it was opened, and int16 bytes,
+        channels interleaved. Fewer bytes than `listen` said: the source has stalled."""
+        answer = self.stream.request(link.SAMPLES, b"", self._step_time)
+        return struct.unpack_from("<I", answer)[0], answer[4:]
+
+    def hush(self) -> None:
+        """Close the source."""
+        self.stream.request(link.HUSH)
 
     def delete(self, name: str) -> None:
         """Remove the model of this name from the kit's flash."""

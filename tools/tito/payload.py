@@ -21,14 +21,17 @@ DEVICE = (
     "tinytorch/store.py",
     "tinytorch/boards.py",
     "tinytorch/agent.py",
+    "tinytorch/listen.py",
     "tinytorch/sensors/__init__.py",
     "tinytorch/sensors/mpu6050.py",
+    "tinytorch/sensors/motion.py",
 )
 SHARED = (
     "tinytorch_core/__init__.py",
     "tinytorch_core/link.py",
     "tinytorch_core/model.py",
     "tinytorch_core/dsp.py",
+    "tinytorch_core/listen.py",
     "tinytorch_core/sound.py",
     "tinytorch_core/shapes.py",
     "tinytorch_core/tensor.py",

@@ -1,0 +1,197 @@
+"""The agent's ear: LISTEN, STEP, SAMPLES and HUSH of tinytorch_core.link.
+
+Imported with the first of them, so that only those who listen pay for it.
+"""
+
+import gc
+import json
+import struct
+import time
+
+import micropython
+
+from tinytorch_core import link
+from tinytorch_core.listen import Listener, detector_of
+
+_BLOCK = 1024  # most bytes of samples in one answer
+_GARBAGE = 8192  # bytes: what the frames of so many answers leave is collected at once
+
+
+class Wire:
+    """The source whose samples come in STEP's payloads."""
+
+    lost = 0
+
+    def __init__(self, rate, channels):
+        self.rate, self.channels = rate, channels
+        self.data = b""
+
+    def readinto(self, buf):
+        n = min(len(buf), len(self.data))
+        buf[:n] = self.data[:n]
+        self.data = self.data[n:]
+        return n
+
+    def close(self):
+        pass
+
+
+def _open(settings, rate, channels):
+    """The source that LISTEN's settings name: its kind, and what its class takes.
+
+    Raises ValueError where the board has none.
+    """
+    kind = settings.pop("kind")
+    if kind == "wire":
+        return Wire(rate, channels)
+    if kind == "mpu6050":
+        from tinytorch.sensors.motion import open_mpu6050
+
+        return open_mpu6050(rate, channels, **settings)
+    if kind == "i2s":
+        from tinytorch.sensors.i2s import INMP441 as make
+    elif kind == "adc":
+        from tinytorch.sensors.adc import Microphone as make
+    else:
+        raise ValueError("The board knows no source '%s': use wire, i2s, adc or mpu6050." % kind)
+    return make(rate, **settings)
+
+
+@micropython.viper
+def _peak(block: ptr8, samples: int) -> int:
+    """The largest magnitude, 0 to 32768, of so many int16."""
+    most = 0
+    for i in range(samples):
+        x = int(block[2 * i]) | int(block[2 * i + 1]) << 8
+        if x > 32767:
+            x = 65536 - x
+        if x > most:
+            most = x
+    return most
+
+
+def _us(start):
+    return time.ticks_diff(time.ticks_us(), start)
+
+
+class Ear:
+    """An open source, and the model that hears it unless the samples themselves are wanted."""
+
+    def __init__(self, agent, request):
+        settings = request["source"]
+        features = {} if request.get("raw") else agent.loaded().features or {}
+        rate = request.get("rate") or features.get("rate") or 0
+        channels = request.get("channels") or features.get("channels") or 1
+        self.listener = None
+        self.source = source = _open(settings, rate, channels)
+        self.wire = isinstance(source, Wire)
+        try:
+            if request.get("raw"):
+                if self.wire:
+                    raise ValueError("The laptop's own samples need no kit: name a microphone.")
+                # A quarter of a second at most, so that a slow sensor answers soon, too.
+                frame = 2 * source.channels
+                size = min(_BLOCK, max(1, int(source.rate / 4)) * frame) // frame * frame
+                self.reply = bytearray(4 + size)
+                self.samples = memoryview(self.reply)[4:]
+            else:
+                model = agent.loaded()
+                self.listener = Listener(model, source, detector_of(model))
+                self.reply = bytearray(struct.calcsize(link.STEP_HEAD) + 2 * len(model.output))
+        except BaseException:
+            source.close()
+            raise
+
+    def about(self):
+        found = {"rate": self.source.rate, "channels": self.source.channels}
+        if self.listener:
+            model = self.listener.model
+            found["step_bytes"] = len(self.listener.block)
+            found["name"], found["labels"] = model.name, model.labels
+            found["kind"] = model.features["kind"]
+            found["warm"] = self.listener.detector.warm
+        else:
+            found["step_bytes"] = len(self.samples)
+        return found
+
+    def step(self, payload):
+        listener = self.listener
+        if not listener:
+            raise ValueError("The kit gives samples only: let it listen with a model.")
+        if self.wire:
+            at = struct.unpack_from("<I", payload)[0] if payload else 0
+            end = at + max(0, len(payload) - 4)
+            if not 0 < end <= len(listener.block):
+                raise ValueError(
+                    "A step takes %d bytes of sound and got %d." % (len(listener.block), end)
+                )
+            if at == 0:
+                listener.fill = 0  # whoever sent less before has given it up
+            if at != listener.fill:
+                raise ValueError("A part of the step is missing: send it from its beginning.")
+            self.source.data = payload[4:]
+        start = time.ticks_us()
+        full = listener.hear()
+        waited = _us(start)
+        if not full and self.wire:
+            return b""
+        us = peak = 0
+        event = -1
+        if full:
+            peak = _peak(listener.block, len(listener.block) // 2)
+            start = time.ticks_us()
+            event = listener.answer()
+            us = _us(start)
+        reply = self.reply
+        lost = self.source.lost
+        struct.pack_into(link.STEP_HEAD, reply, 0, waited, us, gc.mem_free(), lost, event, peak)
+        head = struct.calcsize(link.STEP_HEAD)
+        if not full:
+            return reply[:head]
+        n = len(listener.detector.scores)
+        reply[head : head + n] = listener.detector.scores
+        reply[head + n :] = listener.model.output
+        return reply
+
+    def raw(self):
+        if self.listener:
+            raise ValueError("The kit listens with a model: ask it for the samples alone.")
+        n = self.source.readinto(self.samples)
+        struct.pack_into("<I", self.reply, 0, self.source.lost)
+        return self.reply if n == len(self.samples) else self.reply[: 4 + n]
+
+
+def answer(agent, kind, payload):
+    """What answers one of the four requests: bytes, or what JSON takes."""
+    try:
+        if kind == link.STEP:
+            return _ear(agent).step(payload)
+        if kind == link.SAMPLES:
+            return _ear(agent).raw()
+        agent.hush()
+        gc.collect()
+        if kind == link.HUSH:
+            gc.threshold(-1)
+            return None
+        agent.ear = ear = Ear(agent, json.loads(payload))
+        gc.collect()
+        gc.threshold(_GARBAGE)
+        return ear.about()
+    except OSError as error:
+        said = error.args[0] if error.args else 0
+        if not isinstance(said, str):
+            said = "The source failed with error %s: check its pins and its wires." % said
+    except TypeError as error:
+        said = "The source does not take these settings (%s)." % error
+    except MemoryError:
+        gc.collect()
+        said = (
+            "Listening needs more memory than the %d bytes that the board has free." % gc.mem_free()
+        )
+    raise ValueError(said)
+
+
+def _ear(agent):
+    if not agent.ear:
+        raise ValueError("The kit does not listen: begin with LISTEN.")
+    return agent.ear
