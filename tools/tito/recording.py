@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import collection
+from tinytorch.readers import read_npy
 from tito.data import AXES, decibels
 from tito.errors import Fault, Usage
 from tito.files import output_file
@@ -184,11 +186,7 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
         if args.kit == "laptop":
             make: Callable[[int], Source] = LaptopMicrophone
         else:
-            replay = {}
-            if args.replay:
-                replay = {"sound" if args.what == "keyword" else "replay": args.replay}
-                if args.what == "gesture":
-                    replay["rate"] = rates[0]
+            replay = replayed(args.replay, rates[0], stack) if args.replay else {}
             kit = stack.enter_context(open_kit(args.kit, args.firmware, **replay))
             device = stack.enter_context(reach(kit))
             settings = {"kind": args.source or SENSOR[args.what]}
@@ -207,6 +205,23 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
                     raise
         stack.callback(source.close)
         yield source
+
+
+def replayed(path: Path, rate: float, stack: ExitStack) -> dict[str, Any]:
+    """The settings of open_kit by which a virtual kit's sensor gives the recordings of a file, one
+    after the other. rate: Hz of an .npy file, which does not say it."""
+    if path.suffix == ".wav":
+        return {"sound": path}
+    if path.suffix == ".npz":
+        there = collection.load(path)
+        rate, samples = there.rate, np.concatenate([there.signal(i) for i in range(len(there))])
+    else:
+        samples = read_npy(path)
+    if rate >= collection.SOUND:
+        return {"sound": samples, "sound_rate": rate}
+    folder = stack.enter_context(TemporaryDirectory())
+    np.save(Path(folder) / "replay.npy", samples)
+    return {"replay": Path(folder) / "replay.npy", "rate": rate}
 
 
 class Take(NamedTuple):
