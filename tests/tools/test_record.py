@@ -198,7 +198,9 @@ def test_a_kit_is_read_in_blocks_of_its_own():
     ("says", "words"),
     [
         ("feels no motion", ("gesture", "--kit", "laptop")),
-        ("leave --source out", ("keyword", "--kit", "laptop", "--source", "adc")),
+        ("leave --source and", ("keyword", "--kit", "laptop", "--source", "adc")),
+        ("leave --source and", ("keyword", "--kit", "laptop", "--pins", "sck=1")),
+        ("'sck=x' is no pin", ("keyword", "--kit", "virtual", "--pins", "ws=1,sck=x")),
         ("leave --source out", ("gesture", "--kit", "virtual", "--source", "adc")),
         ("has no --axes", ("keyword", "--kit", "virtual", "--axes", "3")),
         ("Only a virtual kit", ("keyword", "--kit", "/dev/ttyX", "--replay", "a.wav")),

@@ -66,6 +66,10 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
     p.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
     p.add_argument(
+        "--pins", type=pins, default={}, metavar="NAME=N,...",
+        help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
+    )  # fmt: skip
+    p.add_argument(
         "--rate", type=at_least(1), metavar="HZ",
         help="samples a second (the file's; or keyword 16000, else 8000, gesture 25)",
     )  # fmt: skip
@@ -75,6 +79,17 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     p.add_argument("--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses")
     p.set_defaults(run=record)
+
+
+def pins(word: str) -> dict[str, int]:
+    """The pins of a sensor, for argparse: "sck=16,ws=17" -> {"sck": 16, "ws": 17}."""
+    found = {}
+    for part in word.split(","):
+        name, _, number = part.partition("=")
+        if not name.isidentifier() or not number.isdecimal():
+            raise argparse.ArgumentTypeError(f"{part!r} is no pin: write sck=16,ws=17,sd=18")
+        found[name] = int(number)
+    return found
 
 
 def _name(word: str) -> str:
@@ -157,8 +172,8 @@ def _refuse(args: argparse.Namespace) -> None:
     """Raises Usage for options that do not go together."""
     if args.kit == "laptop" and args.what == "gesture":
         raise Usage("A laptop feels no motion: name a kit with a motion sensor.")
-    if args.kit == "laptop" and args.source:
-        raise Usage("The laptop has its own microphone: leave --source out.")
+    if args.kit == "laptop" and (args.source or args.pins):
+        raise Usage("The laptop has its own microphone: leave --source and --pins out.")
     if args.replay and args.kit not in VIRTUAL:
         raise Usage("Only a virtual kit's sensor can be given a --replay.")
     if args.replay and not args.replay.is_file():
@@ -189,7 +204,7 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
             replay = replayed(args.replay, rates[0], stack) if args.replay else {}
             kit = stack.enter_context(open_kit(args.kit, args.firmware, **replay))
             device = stack.enter_context(reach(kit))
-            settings = {"kind": args.source or SENSOR[args.what]}
+            settings = {"kind": args.source or SENSOR[args.what], **args.pins}
 
             def make(rate: int) -> Source:
                 return KitSource(device, settings, rate, channels)
