@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.graph import INPUT
-from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
+from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MOVE, Op
 from tinytorch_core.quant import LANE_LIMIT
 
 if TYPE_CHECKING:
@@ -34,17 +34,24 @@ Int64 = NDArray[np.int64]
 def _sources(operations: Sequence[Operation | Op]) -> list[int]:
     """Which operation made the first input of each; INPUT also for what cannot be told."""
     found = []
+    # Where what is read begins with what was kept: where its new part is, and how long.
+    kept = {}
+    for each in operations:
+        if isinstance(each, Op) and each.kind == MOVE:
+            kept[each.y] = each.y + each.in_h * each.in_w * each.in_c, each.x - each.y
     for i, operation in enumerate(operations):
         source = INPUT
         if not isinstance(operation, Op):
-            source = operation.node.inputs[0]
-        else:
+            # MOVE stands before whoever makes what it moves.
+            source = operation.node.inputs[0] if operation.node.inputs[0] < i else INPUT
+        elif operation.kind != MOVE:
             size = operation.in_h * operation.in_w * operation.in_c
+            at, size = kept.get(operation.x, (operation.x, size))
             for j in range(i - 1, -1, -1):  # the last that wrote there
                 other: Any = operations[j]
                 n = other.out_h * other.out_w * other.out_c
-                if other.y < operation.x + size and operation.x < other.y + n:
-                    source = j if (other.y, n) == (operation.x, size) else INPUT
+                if other.kind != MOVE and other.y < at + size and at < other.y + n:
+                    source = j if (other.y, n) == (at, size) else INPUT
                     break
         found.append(source)
     return found

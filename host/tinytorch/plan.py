@@ -48,7 +48,7 @@ def align(n: int, to: int) -> int:
 def plan(net: QuantizedNet) -> Plan:
     """Place every tensor as tinytorch_core.qops and viper kernels want it."""
     steps = len(net.operations)
-    first = net.operations[0].node
+    first = next(o.node for o in net.operations if o.node.kind != MOVE and INPUT in o.node.inputs)
     start = Buffer(first.in_h * first.in_w * first.in_c, 0, steps if net.kept else 0)
     outputs, scratch = [], []
     for i, operation in enumerate(net.operations):
@@ -58,7 +58,8 @@ def plan(net: QuantizedNet) -> Plan:
         size = 0 if node.kind == MOVE else size
         outputs.append(Buffer(size, 0 if operation.kept else i, steps if operation.kept else i))
         scratch.append(Buffer(_scratch(operation), i, i))
-        for source in node.inputs:
+    for i, operation in enumerate(net.operations):
+        for source in operation.node.inputs:
             used = start if source == INPUT else outputs[source]
             used.last = max(used.last, i)
     outputs[-1].last = steps

@@ -24,6 +24,7 @@ def stream(net: QuantizedNet, step: int) -> QuantizedNet:
     if not 0 < step <= rows:
         raise ValueError(f"A step of {step} rows is none of a window of {rows}: give 1 to {rows}.")
     operations: list[Operation] = []
+    moves: list[Operation] = []
     kept = 0  # of the input
     source, window, new = INPUT, rows, step  # what is read next: the rows of a window, the new ones
     for operation in net.operations:
@@ -41,9 +42,27 @@ def stream(net: QuantizedNet, step: int) -> QuantizedNet:
         operations.append(replace(operation, node=replace(node, inputs=(source,))))
         reader = len(operations) - 1
         if history:
-            operations.append(_move(source, needed - new, row, operation.x_zero))
+            moves.append(_move(source, needed - new, row, operation.x_zero))
         source, window, new = reader, operation.node.out_h, made
+    operations = _in_order(moves, operations)
     return replace(net, operations=operations, input_shape=(step, *net.input_shape[1:]), kept=kept)
+
+
+def _in_order(moves: list[Operation], operations: list[Operation]) -> list[Operation]:
+    """All in the order in which they run. What was kept moves before anything new is written; the
+    input, which is there already, moves after its reader.
+
+    The inputs of `moves` and of `operations` are numbers of `operations`.
+    """
+    first = [move for move in moves if move.node.inputs != (INPUT,)]
+    after = [move for move in moves if move.node.inputs == (INPUT,)]
+    places = [len(first) + i + (len(after) if i else 0) for i in range(len(operations))]
+
+    def placed(operation: Operation) -> Operation:
+        inputs = tuple(i if i == INPUT else places[i] for i in operation.node.inputs)
+        return replace(operation, node=replace(operation.node, inputs=inputs))
+
+    return [placed(o) for o in (*first, operations[0], *after, *operations[1:])]
 
 
 def _rows(node: Node, window: int, new: int) -> tuple[int, int]:
@@ -100,11 +119,23 @@ def listen(net: QuantizedNet, tables: bytes, window: int, hop: int) -> Quantized
         node, 0, net.input.zero_point, -128, 127, np.frombuffer(tables, "<i4"),
         np.zeros(0, np.int8), kept=net.kept,
     )  # fmt: skip
-    before = [mel, *([_move(INPUT, window - hop, 2, 0)] if window > hop else [])]
-    operations = list(before)
-    for operation in net.operations:
-        inputs = tuple(0 if i == INPUT else i + len(before) for i in operation.node.inputs)
-        operations.append(replace(operation, node=replace(operation.node, inputs=inputs)))
+    number = {}  # of the operations that are no moves, with the new one in front
+    operations, moves = [mel], []
+    for i, operation in enumerate(net.operations):
+        if operation.node.kind == MOVE:
+            moves.append(operation)
+        else:
+            number[i] = len(operations)
+            operations.append(operation)
+
+    def behind(operation: Operation) -> Operation:
+        inputs = tuple(0 if i == INPUT else number[i] for i in operation.node.inputs)
+        return replace(operation, node=replace(operation.node, inputs=inputs))
+
+    moves = [behind(move) for move in moves]
+    if window > hop:
+        moves.append(_move(INPUT, window - hop, 2, 0))
+    operations = _in_order(moves, [mel, *map(behind, operations[1:])])
     return replace(
         net, operations=operations, input_shape=(step * hop,), input=Quant(1 / 32768, 0),
         type="int16", kept=2 * (window - hop),

@@ -18,7 +18,7 @@ from rp2040py import RP2040
 
 from tinytorch.machine import section
 from tinytorch.runtime import Model
-from tinytorch_core.model import FIELDS, RECORD_BYTES
+from tinytorch_core.model import FIELDS, MOVE, RECORD_BYTES, Op
 
 RAM = 0x20000000
 RAM_BYTES = 264 * 1024
@@ -107,7 +107,8 @@ class Core:
 
 
 class CoreModel:
-    """A model file with machine code for all of its operations, loaded as the board loads it.
+    """A model file with machine code for all of its operations, loaded as the board loads it. That
+    of a stream keeps what it has heard from run to run.
 
     core: one that is there already, for this model alone from now on.
     """
@@ -139,6 +140,18 @@ class CoreModel:
             raise ValueError("The model does not fit into the RAM.")
         if found.prepare:
             self._call(found.prepare)
+        self._moves = [
+            Op(program, RECORD_BYTES * i)
+            for i, op in enumerate(model.operations)
+            if op.kind == MOVE
+        ]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all steps so far of a stream."""
+        for op in self._moves:
+            size = op.x + op.in_h * op.in_w * op.in_c - op.y
+            self.core.write(self._arena + op.y, bytes((op.low & 255,)) * size)
 
     def _call(self, block: int) -> int:
         entry = struct.unpack("<I", self.core.read(self._code + block, 4))[0]

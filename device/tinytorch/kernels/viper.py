@@ -269,5 +269,25 @@ def _add(arena, program, at: int):
         i += 1
 
 
-# By the numbers of tinytorch_core.model.
-KERNELS = {1: _weighted, 2: _weighted, 3: _weighted, 4: _pool, 5: _pool, 6: _add}
+@micropython.viper
+def _move(arena, program, at: int):
+    p = ptr32(int(ptr8(program)) + at)
+    base = int(ptr8(arena))
+    n = p[4] * p[5] * p[6]
+    i = 0
+    if (p[1] | p[3]) & 3 == 0:
+        words = ptr32(base + p[1])
+        to = ptr32(base + p[3])
+        while i < n >> 2:
+            to[i] = words[i]
+            i += 1
+        i <<= 2
+    x = ptr8(base + p[1])
+    y = ptr8(base + p[3])
+    while i < n:
+        y[i] = x[i]
+        i += 1
+
+
+# By the numbers of tinytorch_core.model; 8, MEL, is in sound.py.
+KERNELS = {1: _weighted, 2: _weighted, 3: _weighted, 4: _pool, 5: _pool, 6: _add, 7: _move}

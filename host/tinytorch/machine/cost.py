@@ -9,7 +9,7 @@ from tinytorch.machine import armv6m_simple
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
 from tinytorch.machine.armv6m_average import Average
 from tinytorch.machine.armv6m_simple import Add, Pool
-from tinytorch_core.model import CONV2D, DENSE, Op
+from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE, Op
 
 # Cycles of each, see `counts`.
 COEFFICIENTS: dict[str, float] = {
@@ -112,5 +112,9 @@ def cycles(shape: "Dot | Depthwise | Average | Pool | Add") -> int:
 def viper(op: Op) -> int:
     """The cycles of the kernel that MicroPython compiles itself."""
     values = op.out_h * op.out_w * op.out_c
+    if op.kind == MOVE:
+        return 600 + 16 * values
+    if op.kind == MEL:  # mostly the transform: products of each window for each doubling of it
+        return op.out_h * op.kernel_h * op.kernel_h.bit_length() * 300
     taps = op.kernel_h * op.kernel_w * (op.in_c if op.kind in (CONV2D, DENSE) else 1)
     return values * (300 + 48 * taps)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tinytorch import lanes
 from tinytorch.graph import INPUT
-from tinytorch.machine import armv6m, cost, tables
+from tinytorch.machine import armv6m, armv6m_move, cost, tables
 from tinytorch.machine.armv6m import (
     Depthwise,
     Dot,
@@ -23,13 +23,26 @@ from tinytorch.machine.armv6m import (
     shift_in_code,
 )
 from tinytorch.machine.armv6m_average import Average, average
+from tinytorch.machine.armv6m_move import Move, move
 from tinytorch.machine.armv6m_simple import Add, Pool, add, pool, simple
 from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
 from tinytorch.plan import Buffer, place
 from tinytorch.runtime import Model
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, Op
+from tinytorch_core import sound
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LANE,
+    MAX_POOL,
+    MEL,
+    MOVE,
+    Op,
+)
 from tinytorch_core.quant import LANE_LIMIT
 
 ARMV6M = 4  # MicroPython's number of the architecture
@@ -40,11 +53,11 @@ MOST_TAPS = 100  # of a depthwise kernel: they lie on the stack
 
 KINDS = {
     CONV2D: "conv", DEPTHWISE: "depthwise", DENSE: "dense",
-    MAX_POOL: "max pool", AVG_POOL: "average pool", ADD: "add",
+    MAX_POOL: "max pool", AVG_POOL: "average pool", ADD: "add", MOVE: "move", MEL: "mel",
 }  # fmt: skip
 WEIGHTED = (CONV2D, DEPTHWISE, DENSE)
 
-Shape = Dot | Depthwise | Average | Pool | Add
+Shape = Dot | Depthwise | Average | Pool | Add | Move
 
 
 @dataclass
@@ -124,7 +137,7 @@ def plan(model: Model) -> Plan:
         for i, choice in enumerate(choices):
             if choice.shape == least:
                 viper[i] = f"the model's kernels would take more than {MOST_CODE:,} bytes"
-    return _Layout(choices).plan(codes, rows)
+    return _Layout(choices, program).plan(codes, rows)
 
 
 def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
@@ -134,6 +147,8 @@ def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
         return armv6m.depthwise(shape)
     if isinstance(shape, Average):
         return average(shape)
+    if isinstance(shape, Move):
+        return move(shape)
     return pool(shape) if isinstance(shape, Pool) else add(shape)
 
 
@@ -159,6 +174,10 @@ def _impossible(ops: list[Op]) -> dict[int, str]:
     for i, op in enumerate(ops):
         if op.kind == DEPTHWISE and _length(op) > MOST_TAPS:
             found[i] = f"{_length(op)} weights a channel are more than {MOST_TAPS}"
+        if op.kind == MEL:
+            found[i] = "there is no machine code for it yet"
+        if op.kind == MOVE and not armv6m_move.possible(op.x, op.y, _bytes(op)):
+            found[i] = "what it moves are no whole words"
     return found
 
 
@@ -182,12 +201,17 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
             shapes: list[Shape | None]
             if i in viper:
                 shapes = [None] if layout == 0 else []
+            elif op.kind == MOVE:
+                shapes = [] if layout else [Move()]
             elif op.kind in WEIGHTED:
                 shapes = list(_shapes(op, layout, chained[i + 1], groups))
             else:
                 shapes = list(_simple(op, program, ranges[i], layout))
             for shape in shapes:
-                cycles = cost.cycles(shape) if shape else cost.viper(op)
+                if isinstance(shape, Move):
+                    cycles = armv6m_move.cycles(_bytes(op))
+                else:
+                    cycles = cost.cycles(shape) if shape else cost.viper(op)
                 out = 0
                 if isinstance(shape, Dot | Depthwise) and shape.words_out:
                     out = shape.words
@@ -199,19 +223,26 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
 
 
 def _sources(ops: list[Op]) -> list[tuple[int, ...]]:
-    """Of each operation, those whose outputs it reads: the last that wrote where it reads."""
+    """Of each operation, those whose outputs it reads: the last that wrote where it reads; of MOVE,
+    that whose output it moves."""
+    # What is read may begin with what was kept of earlier steps, and then comes what is new.
+    new = {op.y: op.y + _bytes(op) for op in ops if op.kind == MOVE}
 
     def source(i: int, at: int) -> int:
+        if at in new:
+            at, i = new[at], i if ops[i].kind != MOVE else len(ops)
         for j in range(i - 1, -1, -1):
             op = ops[j]
-            if op.y <= at < op.y + op.out_h * op.out_w * op.out_c:
+            if op.kind != MOVE and op.y <= at < op.y + op.out_h * op.out_w * op.out_c:
                 return j
         return INPUT
 
-    return [
-        tuple(source(i, at) for at in ((op.x, op.x2) if op.kind == ADD else (op.x,)))
-        for i, op in enumerate(ops)
-    ]
+    def reads(op: Op) -> tuple[int, ...]:
+        if op.kind == ADD:
+            return op.x, op.x2
+        return (op.y if op.kind == MOVE else op.x,)
+
+    return [tuple(source(i, at) for at in reads(op)) for i, op in enumerate(ops)]
 
 
 def _chained(ops: list[Op]) -> list[bool]:
@@ -227,6 +258,11 @@ def _chained(ops: list[Op]) -> list[bool]:
         return (a.out_h, a.out_w, a.out_c) == (b.in_h, b.in_w, b.in_c)
 
     return [chained(i) for i in range(len(ops))]
+
+
+def _bytes(op: Op) -> int:
+    """Of the input; for MOVE, what it moves."""
+    return op.in_h * op.in_w * op.in_c
 
 
 def _length(op: Op) -> int:
@@ -351,18 +387,34 @@ def _rows(choices: list[Choice], program: bytes) -> list["Rows | None"]:
 class _Layout:
     """Where a model's tensors lie on the board while these choices run, and its section."""
 
-    def __init__(self, choices: list[Choice]) -> None:
+    def __init__(self, choices: list[Choice], program: bytes) -> None:
         self.choices = choices
         ops = [choice.op for choice in choices]
         self.sources = _sources(ops)
-        first = ops[0]
-        self.input = Buffer(first.in_h * first.in_w * first.in_c, 0, 0)
-        self.outputs = [Buffer(_output_bytes(c), i, i) for i, c in enumerate(choices)]
-        self.scratch = [Buffer(_scratch_bytes(c), i, i) for i, c in enumerate(choices)]
+        # What MOVE keeps of the input or of an operation's output stands in front of it, always.
+        self.kept = {
+            each[0]: _bytes(op)
+            for op, each in zip(ops, self.sources, strict=True)
+            if op.kind == MOVE
+        }
+        end = len(ops)
+
+        def buffer(size: int, of: int, step: int) -> Buffer:
+            kept = self.kept.get(of, 0)
+            return Buffer(kept + size, 0, end) if kept else Buffer(size, step, step)
+
+        reader = next(
+            op for op, each in zip(ops, self.sources, strict=True)
+            if INPUT in each and op.kind != MOVE
+        )  # fmt: skip
+        self.input = buffer(_bytes(reader) - self.kept.get(INPUT, 0), INPUT, 0)
+        self.outputs = [buffer(_output_bytes(c), i, i) for i, c in enumerate(choices)]
+        self.scratch = [Buffer(_scratch_bytes(c, program), i, i) for i, c in enumerate(choices)]
         for i, each in enumerate(self.sources):
             for source in each:
-                (self.input if source == INPUT else self.outputs[source]).last = i
-        self.outputs[-1].last = len(ops)
+                used = self.input if source == INPUT else self.outputs[source]
+                used.last = max(used.last, i)
+        self.outputs[-1].last = end
         self.arena_bytes = place([self.input, *self.outputs, *self.scratch])
 
     def plan(self, codes: dict[Shape, bytes], rows: list["Rows | None"]) -> Plan:
@@ -382,14 +434,18 @@ class _Layout:
         steps = []
         for i, (choice, each) in enumerate(zip(choices, rows, strict=True)):
             x = [self.input.at if j == INPUT else self.outputs[j].at for j in self.sources[i]]
-            y, scratch = self.outputs[i].at, self.scratch[i].at
+            y, scratch = self.outputs[i].at + self.kept.get(i, 0), self.scratch[i].at
             parameters = 0
             op, shape = choice.op, choice.shape
+            if op.kind == MOVE:
+                y, x = x[0], [x[0] + op.x - op.y]
             if isinstance(shape, Add):
                 words = [places[shape], x[0], x[1], y, scratch, op.table]
                 parameters = put(struct.pack("<6i", *words))
             elif isinstance(shape, Average | Pool):
                 parameters = put(struct.pack("<3i", places[shape], x[0], y))
+            elif isinstance(shape, Move):
+                parameters = put(struct.pack("<4i", places[shape], x[0], y, _bytes(op)))
             elif shape and each:
                 table = put((each.rows & 0xFFFFFFFF).astype("<u4").tobytes())
                 clip = clips[op.low, op.high, shape.words_out]
@@ -408,7 +464,7 @@ class _Layout:
         made = section(
             ARMV6M,
             self.arena_bytes,
-            self.input.at,
+            self.input.at + self.kept.get(INPUT, 0),
             self.outputs[-1].at,
             prepare,
             steps,
@@ -454,6 +510,8 @@ def _signed(word: int) -> int:
 def _output_bytes(choice: Choice) -> int:
     """With what a kernel may write behind the output when its last block is not full."""
     op, shape = choice.op, choice.shape
+    if op.kind == MOVE:
+        return 0  # its output is a part of what it moves
     positions = op.out_h * op.out_w
     if isinstance(shape, Dot):
         low = shape.blocks * shape.words
@@ -467,7 +525,7 @@ def _output_bytes(choice: Choice) -> int:
     return positions * op.out_c
 
 
-def _scratch_bytes(choice: Choice) -> int:
+def _scratch_bytes(choice: Choice, program: bytes) -> int:
     op, shape = choice.op, choice.shape
     if isinstance(shape, Dot):
         return 0 if shape.words_in else 4 * shape.words * _length(op)
@@ -475,6 +533,8 @@ def _scratch_bytes(choice: Choice) -> int:
         return 4 * shape.plane_rows * shape.span[1]
     if isinstance(shape, Add):
         return shape.scratch
+    if op.kind == MEL:
+        return sound.scratch_bytes(*struct.unpack_from("<2i", program, op.table))
     return 4 * _length(op) if op.kind in (CONV2D, DENSE) else 0  # a window in viper
 
 
