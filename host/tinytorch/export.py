@@ -3,8 +3,10 @@
 import binascii
 import hashlib
 import json
+import math
 import struct
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ from tinytorch_core.model import (
 ALIGN = 16  # of the program in the file and of weights in the program: a flash page divides by it
 
 
-def to_bytes(net: QuantizedNet, vectors: "NDArray[np.int8] | None" = None) -> bytes:
+def to_bytes(net: QuantizedNet, vectors: "NDArray[Any] | None" = None) -> bytes:
     """The model file of a quantized network.
 
     vectors: (N, *input_shape), of the input's type; the file carries them with the outputs that
@@ -44,43 +46,56 @@ def to_bytes(net: QuantizedNet, vectors: "NDArray[np.int8] | None" = None) -> by
     return _file(net, b"".join(pairs), len(pairs))
 
 
-def _program(net: QuantizedNet) -> tuple[bytes, int, int, int]:
-    """Records, tables and weights; then the arena's size and the places of input and output."""
+def _program(net: QuantizedNet) -> tuple[bytes, int, int, int, int]:
+    """Records, tables and weights; how many records; then the arena's size and the places of input
+    and output."""
     layout = plan(net)
-    program = bytearray(RECORD_BYTES * len(net.operations))
+    # What is kept of a source stands in front of it, and whoever reads that begins there.
+    kept = {INPUT: net.kept, **{i: operation.kept for i, operation in enumerate(net.operations)}}
+    new = {INPUT: _input_bytes(net)}
+    begin = {INPUT: layout.input - net.kept}
+    zero = {}  # of what is read there
     for i, operation in enumerate(net.operations):
         node = operation.node
-        # A reader begins with what was kept; MOVE puts the end of that to its beginning.
-        places = [
-            layout.input - net.kept if j == INPUT else layout.outputs[j] - net.operations[j].kept
-            for j in node.inputs
-        ]
-        y = layout.outputs[i]
-        if node.kind == MOVE:
-            y, places = places[0], [places[0] + _new_bytes(net, node.inputs[0])]
+        new[i] = node.out_h * node.out_w * node.out_c
+        begin[i] = layout.outputs[i] - operation.kept
+        zero.update(dict.fromkeys(node.inputs, operation.x_zero))
+    moves = {i: _move(begin[i], kept[i], new[i], zero[i]) for i in kept if kept[i]}
+    # The input is there already: it moves when it has been read.
+    last = [moves.pop(INPUT)] if net.kept else []
+    first = [*moves.values()]
+    count = len(first) + len(net.operations) + len(last)
+    program = bytearray(RECORD_BYTES * count)
+    records = []
+    for i, operation in enumerate(net.operations):
         table = len(program)
         program += operation.table.astype("<i4").tobytes()
         program += bytes(align(len(program), ALIGN) - len(program))
         weight = len(program)
         program += operation.weight.tobytes()
         program += bytes(align(len(program), ALIGN) - len(program))
+        inputs = operation.node.inputs
         values = {
-            "x": places[0], "x2": places[-1], "y": y, "scratch": layout.scratch[i],
-            "x_zero": operation.x_zero, "y_zero": operation.y_zero,
+            "x": begin[inputs[0]], "x2": begin[inputs[-1]], "y": layout.outputs[i],
+            "scratch": layout.scratch[i], "x_zero": operation.x_zero, "y_zero": operation.y_zero,
             "low": operation.low, "high": operation.high, "table": table, "weight": weight,
             "tier": operation.tier,
         }  # fmt: skip
-        record = [values.get(f, getattr(node, f, 0)) for f in FIELDS]
+        records.append([values.get(f, getattr(operation.node, f, 0)) for f in FIELDS])
+    for i, record in enumerate([*first, *records, *last]):
         struct.pack_into(RECORD, program, i * RECORD_BYTES, *record)
-    return bytes(program), layout.arena_bytes, layout.input, layout.outputs[-1]
+    return bytes(program), count, layout.arena_bytes, layout.input, layout.outputs[-1]
 
 
-def _new_bytes(net: QuantizedNet, source: int) -> int:
-    """Of an operation's output, or of the input, without what was kept."""
-    if source == INPUT:
-        return _input_bytes(net)
-    node = net.operations[source].node
-    return node.out_h * node.out_w * node.out_c
+def _move(begin: int, kept: int, new: int, fill: int) -> list[int]:
+    """The record that brings the end of a buffer, which `kept` bytes begin, to its beginning."""
+    unit = math.gcd(kept, new)  # so that no extent is too large
+    values = {
+        "kind": MOVE, "x": begin + new, "y": begin, "low": fill, "high": 127,
+        "in_h": kept // unit, "in_c": unit, "out_h": kept // unit, "out_c": unit,
+        **dict.fromkeys(("in_w", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w"), 1),
+    }  # fmt: skip
+    return [values.get(f, 0) for f in FIELDS]
 
 
 def _input_bytes(net: QuantizedNet) -> int:
@@ -88,7 +103,7 @@ def _input_bytes(net: QuantizedNet) -> int:
 
 
 def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
-    program, arena_bytes, input_at, output_at = _program(net)
+    program, operations, arena_bytes, input_at, output_at = _program(net)
     meta = {
         "name": net.name,
         "labels": net.labels,
@@ -103,7 +118,7 @@ def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
     head = struct.pack(
         HEADER, MAGIC, VERSION, HEADER_BYTES, HEADER_BYTES + len(body) + 32, 0,
         HEADER_BYTES, len(program), meta_at, len(meta_bytes), vectors_at, count,
-        arena_bytes, len(net.operations), input_at, _input_bytes(net),
+        arena_bytes, operations, input_at, _input_bytes(net),
         output_at, int(np.prod(net.output_shape)),
     )  # fmt: skip
     crc = binascii.crc32(head[CRC_FROM:] + body)

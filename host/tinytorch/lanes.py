@@ -42,8 +42,7 @@ def _sources(operations: Sequence[Operation | Op]) -> list[int]:
     for i, operation in enumerate(operations):
         source = INPUT
         if not isinstance(operation, Op):
-            # MOVE stands before whoever makes what it moves.
-            source = operation.node.inputs[0] if operation.node.inputs[0] < i else INPUT
+            source = operation.node.inputs[0]
         elif operation.kind != MOVE:
             size = operation.in_h * operation.in_w * operation.in_c
             at, size = kept.get(operation.x, (operation.x, size))

@@ -6,7 +6,7 @@ from tinytorch.graph import INPUT
 from tinytorch.machine import section
 from tinytorch.quantize import Operation, QuantizedNet
 from tinytorch.runtime import Model
-from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE
+from tinytorch_core.model import CONV2D, DENSE, MEL
 from tinytorch_core.sound import scratch_bytes
 
 # Heap that a model takes beside its program and arena, in bytes by the kit's machine word: for any
@@ -48,18 +48,15 @@ def align(n: int, to: int) -> int:
 def plan(net: QuantizedNet) -> Plan:
     """Place every tensor as tinytorch_core.qops and viper kernels want it."""
     steps = len(net.operations)
-    first = next(o.node for o in net.operations if o.node.kind != MOVE and INPUT in o.node.inputs)
+    first = net.operations[0].node
     start = Buffer(first.in_h * first.in_w * first.in_c, 0, steps if net.kept else 0)
     outputs, scratch = [], []
     for i, operation in enumerate(net.operations):
         node = operation.node
         size = operation.kept + node.out_h * node.out_w * node.out_c
-        # What MOVE makes is a part of what it moves.
-        size = 0 if node.kind == MOVE else size
-        outputs.append(Buffer(size, 0 if operation.kept else i, steps if operation.kept else i))
+        outputs.append(Buffer(size, 0, steps) if operation.kept else Buffer(size, i, i))
         scratch.append(Buffer(_scratch(operation), i, i))
-    for i, operation in enumerate(net.operations):
-        for source in operation.node.inputs:
+        for source in node.inputs:
             used = start if source == INPUT else outputs[source]
             used.last = max(used.last, i)
     outputs[-1].last = steps

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet
-from tinytorch_core.model import ADD, DENSE, MEL, MOVE
+from tinytorch_core.model import ADD, DENSE, MEL
 
 
 def stream(net: QuantizedNet, step: int) -> QuantizedNet:
@@ -23,119 +23,94 @@ def stream(net: QuantizedNet, step: int) -> QuantizedNet:
     rows = net.input_shape[0]
     if not 0 < step <= rows:
         raise ValueError(f"A step of {step} rows is none of a window of {rows}: give 1 to {rows}.")
+    if len(net.input_shape) == 2:
+        raise ValueError(
+            "A network of signals (channels, length) takes no stream: train it on images (1, "
+            "length, channels), whose rows are the time."
+        )
     operations: list[Operation] = []
-    moves: list[Operation] = []
     kept = 0  # of the input
-    source, window, new = INPUT, rows, step  # what is read next: the rows of a window, the new ones
+    window, new, row = rows, step, _row(net)  # what is read next: all rows, the new ones, bytes
     for operation in net.operations:
         node = operation.node
         needed, made = _rows(node, window, new)
-        row = _row_bytes(operations[source].node) if source != INPUT else _input_row(net)
         history = (needed - new) * row
+        if operations:
+            operations[-1] = replace(operations[-1], kept=history)
+        else:
+            kept = history
+        window, new, row = node.out_h, made, node.out_w * node.out_c
         if node.kind != DENSE:
             node = replace(node, in_h=needed, out_h=made)
-        if history:
-            if source == INPUT:
-                kept = history
-            else:
-                operations[source] = replace(operations[source], kept=history)
-        operations.append(replace(operation, node=replace(node, inputs=(source,))))
-        reader = len(operations) - 1
-        if history:
-            moves.append(_move(source, needed - new, row, operation.x_zero))
-        source, window, new = reader, operation.node.out_h, made
-    operations = _in_order(moves, operations)
+        operations.append(replace(operation, node=node))
+    if window > 1:
+        raise ValueError(
+            f"The network puts out {window} rows of time: let it end with AdaptiveAvgPool2d(1), or "
+            "Flatten and Linear."
+        )
     return replace(net, operations=operations, input_shape=(step, *net.input_shape[1:]), kept=kept)
 
 
-def _in_order(moves: list[Operation], operations: list[Operation]) -> list[Operation]:
-    """All in the order in which they run. What was kept moves before anything new is written; the
-    input, which is there already, moves after its reader.
-
-    The inputs of `moves` and of `operations` are numbers of `operations`.
-    """
-    first = [move for move in moves if move.node.inputs != (INPUT,)]
-    after = [move for move in moves if move.node.inputs == (INPUT,)]
-    places = [len(first) + i + (len(after) if i else 0) for i in range(len(operations))]
-
-    def placed(operation: Operation) -> Operation:
-        inputs = tuple(i if i == INPUT else places[i] for i in operation.node.inputs)
-        return replace(operation, node=replace(operation.node, inputs=inputs))
-
-    return [placed(o) for o in (*first, operations[0], *after, *operations[1:])]
+def _row(net: QuantizedNet) -> int:
+    """The bytes of a row of the input."""
+    return int(np.prod(net.input_shape[1:]))
 
 
 def _rows(node: Node, window: int, new: int) -> tuple[int, int]:
     """The rows of its input that a node reads at each step, and those that it makes."""
     if node.kind == ADD:
         raise ValueError(f"Layer {node.name} adds: a stream runs layers one after the other.")
-    if node.kind == DENSE:
-        return window, 1
-    if node.in_h != window:
-        raise ValueError(f"Layer {node.name} does not keep the rows of time: a stream needs them.")
+    whole = node.kind == DENSE or node.kernel_h == window
+    if whole and new > window:
+        raise ValueError(
+            f"Layer {node.name} takes {window} rows of time and gets {new} new ones at each step: "
+            "take a smaller step."
+        )
     if node.pad_h:
         raise ValueError(
-            f"Layer {node.name} pads in time, which a stream does not know the end of: train it "
-            "with padding 0 there."
+            f"Layer {node.name} pads in time, and a stream has no end where that could be: train "
+            "it with padding 0 there."
         )
-    if node.kernel_h == window:
+    if whole:
         return window, 1
-    if new % node.stride_h or node.kernel_h < node.stride_h:
+    kernel, stride = node.kernel_h, node.stride_h
+    if kernel < stride:
+        raise ValueError(f"Layer {node.name} passes over rows of time: make its stride smaller.")
+    if new % stride:
         raise ValueError(
-            f"Layer {node.name} moves {node.stride_h} rows at a time, which do not divide its "
-            f"{new} new ones: take other steps."
+            f"Layer {node.name} moves {stride} rows at a time and gets {new} new ones at each "
+            "step: take a step that divides so."
         )
-    if (window - node.kernel_h) % node.stride_h:
+    if (window - kernel) % stride:
         raise ValueError(
-            f"Layer {node.name} leaves the newest of its {window} rows out: use a window of one "
-            "row less, or more."
+            f"Layer {node.name} leaves the newest of its {window} rows out: take a window that is "
+            "a little shorter or longer."
         )
-    made = new // node.stride_h
-    return (made - 1) * node.stride_h + node.kernel_h, made
-
-
-def _row_bytes(node: Node) -> int:
-    return node.out_w * node.out_c
-
-
-def _input_row(net: QuantizedNet) -> int:
-    return int(np.prod(net.input_shape[1:]))
-
-
-def _move(source: int, rows: int, row: int, fill: int) -> Operation:
-    node = Node("move", MOVE, (source,), rows, 1, row, rows, 1, row)
-    return Operation(node, 0, 0, fill, 127, np.zeros((0, 3), np.int32), np.zeros(0, np.int8))
+    made = new // stride
+    return (made - 1) * stride + kernel, made
 
 
 def listen(net: QuantizedNet, tables: bytes, window: int, hop: int) -> QuantizedNet:
     """A network of a stream of features, from `stream`, with what makes them of sound in front.
 
-    tables: of tinytorch.sound; window, hop: samples. It takes (step * hop,) int16 samples.
+    tables: of tinytorch.sound; window, hop: samples. It takes (step * hop,) int16 samples. Raises
+    ValueError where windows do not meet.
     """
-    step = net.input_shape[0]
-    values, samples = _input_row(net), (step - 1) * hop + window
+    if hop > window:
+        raise ValueError(
+            f"Windows of {window} samples every {hop} leave samples out: a stream cannot."
+        )
+    step, values = net.input_shape[0], _row(net)
+    samples = (step - 1) * hop + window
     node = Node("mel", MEL, (INPUT,), samples, 1, 2, step, 1, values, window, 1, hop, 1)
     mel = Operation(
         node, 0, net.input.zero_point, -128, 127, np.frombuffer(tables, "<i4"),
         np.zeros(0, np.int8), kept=net.kept,
     )  # fmt: skip
-    number = {}  # of the operations that are no moves, with the new one in front
-    operations, moves = [mel], []
-    for i, operation in enumerate(net.operations):
-        if operation.node.kind == MOVE:
-            moves.append(operation)
-        else:
-            number[i] = len(operations)
-            operations.append(operation)
-
-    def behind(operation: Operation) -> Operation:
-        inputs = tuple(0 if i == INPUT else number[i] for i in operation.node.inputs)
-        return replace(operation, node=replace(operation.node, inputs=inputs))
-
-    moves = [behind(move) for move in moves]
-    if window > hop:
-        moves.append(_move(INPUT, window - hop, 2, 0))
-    operations = _in_order(moves, [mel, *map(behind, operations[1:])])
+    operations = [mel]
+    for operation in net.operations:
+        inputs = tuple(i + 1 for i in operation.node.inputs)  # INPUT is -1, and MEL 0
+        operations.append(replace(operation, node=replace(operation.node, inputs=inputs)))
     return replace(
         net, operations=operations, input_shape=(step * hop,), input=Quant(1 / 32768, 0),
         type="int16", kept=2 * (window - hop),

@@ -403,10 +403,7 @@ class _Layout:
             kept = self.kept.get(of, 0)
             return Buffer(kept + size, 0, end) if kept else Buffer(size, step, step)
 
-        reader = next(
-            op for op, each in zip(ops, self.sources, strict=True)
-            if INPUT in each and op.kind != MOVE
-        )  # fmt: skip
+        reader = next(op for op in ops if op.kind != MOVE)
         self.input = buffer(_bytes(reader) - self.kept.get(INPUT, 0), INPUT, 0)
         self.outputs = [buffer(_output_bytes(c), i, i) for i, c in enumerate(choices)]
         self.scratch = [Buffer(_scratch_bytes(c, program), i, i) for i, c in enumerate(choices)]
@@ -414,7 +411,8 @@ class _Layout:
             for source in each:
                 used = self.input if source == INPUT else self.outputs[source]
                 used.last = max(used.last, i)
-        self.outputs[-1].last = end
+        self.last = max(i for i, op in enumerate(ops) if op.kind != MOVE)
+        self.outputs[self.last].last = end
         self.arena_bytes = place([self.input, *self.outputs, *self.scratch])
 
     def plan(self, codes: dict[Shape, bytes], rows: list["Rows | None"]) -> Plan:
@@ -465,7 +463,7 @@ class _Layout:
             ARMV6M,
             self.arena_bytes,
             self.input.at + self.kept.get(INPUT, 0),
-            self.outputs[-1].at,
+            self.outputs[self.last].at,
             prepare,
             steps,
             bytes(body),
