@@ -17,18 +17,14 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tinytorch.readers import read_npz
-from tinytorch.recordings import KEYS
+from tinytorch.recordings import KEYS, MULAW, MULAW_VALUES, SOUND
 from tinytorch.serialize import write
 
 Array = NDArray[Any]
 
-SOUND = 4000  # Hz: what is sampled less often is motion
-MULAW = "mulaw_u8_255"
 PEOPLE = ("speaker", "subject")  # keys that say who made a recording: of sound, of motion
 PATIENCE = 30.0  # seconds to wait for another program that is writing the same file
 
-_codes = np.arange(256) / 127.5 - 1
-MULAW_VALUES = np.rint(32767 * np.sign(_codes) * (256 ** np.abs(_codes) - 1) / 255).astype(np.int16)
 _BORDERS = (MULAW_VALUES[1:].astype(np.int32) + MULAW_VALUES[:-1]) / 2
 
 

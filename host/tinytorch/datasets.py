@@ -1,12 +1,13 @@
 """Data sets by name, and where they come from."""
 
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tinytorch.cache import fetch
-from tinytorch.recordings import Recordings, read
+from tinytorch.recordings import Recordings, read_all
 from tinytorch.simulator import simulate
 from tinytorch.utils.data import TensorDataset
 
@@ -21,13 +22,21 @@ MAGIC_WAND_SPLITS = {
 }  # fmt: skip
 
 
-def load(path: "str | Path | None" = None, seed: int = 0, progress: bool = True) -> Recordings:
-    """Recordings from a file; without one the magic-wand set; without that simulated strokes.
+def load(
+    files: "str | Path | Sequence[str | Path] | None" = None,
+    kind: str = "motion",
+    seed: int = 0,
+    progress: bool = True,
+) -> Recordings:
+    """Recordings from one file or several; without any, of motion the magic-wand set, without that
+    simulated strokes.
 
-    The result's `source` says which. Raises ValueError or FileNotFoundError for a bad file.
+    The result's `source` says which; its classes all have recordings. Raises ValueError or
+    FileNotFoundError for a bad file.
     """
-    if path is not None:
-        return read(path)
+    if files is not None:
+        paths = [files] if isinstance(files, str | Path) else files
+        return read_all(paths).of_used_classes()
     try:
         return magic_wand(progress)
     except OSError:

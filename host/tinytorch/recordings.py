@@ -1,13 +1,14 @@
 """Labelled recordings of a sensor, and the file layout in which they are exchanged.
 
 The layout is an .npz with
-    data         int16 (N, T, C), or (sum of T, C) beside `offsets` where lengths differ
+    data         int16 (N, T, C), or (sum of T, C) beside `offsets` where lengths differ; of sound
+                 int16 (N, T) or (sum of T,), or uint8 with `encoding` "mulaw_u8_255"
     offsets      (N + 1,) first row of each recording, and the end
     label        (N,) index into `classes`
     split        (N,) names such as train, val, test
     sample_rate  Hz
     classes      names
-    subject      (N,) who made the recording; optional
+    subject      (N,) who made the recording; optional, and for sound called speaker
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ from numpy.typing import NDArray
 from tinytorch.readers import read_npz
 
 KEYS = ("data", "label", "split", "sample_rate", "classes")
+SOUND = 4000  # Hz: what is sampled less often is motion
+MULAW = "mulaw_u8_255"
+_codes = np.arange(256) / 127.5 - 1
+# What the 256 codes of mu-law (mu = 255) stand for.
+MULAW_VALUES = np.rint(32767 * np.sign(_codes) * (256 ** np.abs(_codes) - 1) / 255).astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class Recordings:
     def split_names(self) -> list[str]:
         """The splits that exist, in the order of the recordings."""
         return list(dict.fromkeys(self.splits.tolist()))
+
+    @property
+    def is_sound(self) -> bool:
+        """Is it sound, and not motion?"""
+        return self.rate >= SOUND and self.channels == 1
 
     def members(self, split: str) -> NDArray[np.int64]:
         """The numbers of a split's recordings. Raises ValueError for a split that is not there."""
@@ -89,6 +100,34 @@ class Recordings:
                 labels.append(self.labels[i])
         return np.stack(windows), np.array(labels, np.int64)
 
+    def clips(
+        self, split: str, samples: int, least: int = 1
+    ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Sounds of one length (N, samples) of a split, and their labels.
+
+        A longer recording gives its middle, a shorter one gets zeros at both ends. Raises
+        ValueError for one of less than `least` samples.
+        """
+        members = self.members(split)
+        clips = np.zeros((len(members), samples), np.int16)
+        for clip, i in zip(clips, members, strict=True):
+            signal = self.signals[i][:, 0]
+            if len(signal) < least:
+                raise ValueError(
+                    f"Recording {i} has {len(signal)} samples, too few to hear anything in: leave "
+                    f"it out, or record {least} or more."
+                )
+            start = (len(signal) - samples) // 2
+            part = signal[max(0, start) : max(0, start) + samples]
+            clip[max(0, -start) : max(0, -start) + len(part)] = part
+        return clips, self.labels[members]
+
+    def of_used_classes(self) -> "Recordings":
+        """Itself without the classes that have no recording."""
+        used = np.unique(self.labels)
+        names = [self.classes[i] for i in used]
+        return replace(self, labels=np.searchsorted(used, self.labels), classes=names)
+
     def with_validation(self, seed: int = 0, share: float = 0.15) -> "Recordings":
         """Itself, or where there is no split `val`, with a share of every class of `train` in it.
 
@@ -111,22 +150,29 @@ class Recordings:
 
         Raises ValueError if the model was made for another sensor or for other classes.
         """
-        if not features or features.get("kind") != "motion":
-            raise ValueError("The model was not made for motion recordings: use another model.")
-        wanted = (features["channels"], features["rate"])
+        kind = "sound" if self.is_sound else "motion"
+        if not features or features.get("kind") != kind:
+            raise ValueError(f"The model was not made for recordings of {kind}: use another model.")
+        wanted = (features.get("channels", 1), features["rate"])
+        if self.is_sound and self.rate != wanted[1]:
+            raise ValueError(
+                f"The recordings have {self.rate:g} Hz and the model listens at {wanted[1]:g} Hz: "
+                "use recordings of that rate, or a model for theirs."
+            )
         if self.channels != wanted[0] or abs(self.rate / wanted[1] - 1) > 0.01:
             raise ValueError(
                 f"The recordings have {self.channels} channels at {self.rate:g} Hz and the model "
                 f"wants {wanted[0]} at {wanted[1]:g} Hz: use recordings of the model's own sensor."
             )
-        unknown = [name for name in self.classes if name not in labels]
+        known = self.of_used_classes()
+        unknown = [name for name in known.classes if name not in labels]
         if unknown:
             raise ValueError(
                 f"The recordings have the class '{unknown[0]}', which the model does not know: "
                 f"it knows {', '.join(labels)}."
             )
-        number = np.array([list(labels).index(name) for name in self.classes], np.int64)
-        return replace(self, labels=number[self.labels], classes=list(labels))
+        number = np.array([list(labels).index(name) for name in known.classes], np.int64)
+        return replace(self, labels=number[known.labels], classes=list(labels))
 
 
 def read(path: "str | Path") -> Recordings:
@@ -140,12 +186,24 @@ def read(path: "str | Path") -> Recordings:
         if not ok:
             raise ValueError(f"The data file {path.name} {what}.")
 
-    arrays = read_npz(path, *KEYS, optional=("offsets", "subject"))
+    arrays = read_npz(path, *KEYS, optional=("offsets", "subject", "speaker", "encoding"))
     data, label, split = arrays["data"], arrays["label"], arrays["split"]
     classes, rate = arrays["classes"], arrays["sample_rate"]
 
     check(data.dtype.kind in "iuf", f"has data of type {data.dtype}: write int16 samples")
     check(data.size, "has no samples in it: record some")
+    encoding = str(arrays["encoding"]) if "encoding" in arrays else ""
+    check(encoding in ("", MULAW), f"has the encoding '{encoding}': write int16, or {MULAW}")
+    if encoding:
+        check(data.dtype == np.uint8, f"has data of type {data.dtype} and not the bytes of {MULAW}")
+        data = MULAW_VALUES[data]
+    sound = rate.size == 1 and rate.dtype.kind in "iuf" and rate.min() >= SOUND
+    if sound and data.ndim == (1 if "offsets" in arrays else 2):
+        check(
+            data.dtype.kind != "f",
+            f"has sound of type {data.dtype}: write int16 samples, 32767 for full scale",
+        )
+        data = data[..., None]
     if "offsets" in arrays:
         check(data.ndim == 2, f"has data with {data.ndim} axes beside offsets: write (rows, C)")
         offsets = arrays["offsets"]
@@ -187,7 +245,8 @@ def read(path: "str | Path") -> Recordings:
         "has samples that do not fit in int16: write milli-g and 0.1 degrees a second",
     )
     check(np.any(data), "has nothing but zeros in it: write milli-g and 0.1 degrees a second")
-    data = data.astype(np.int16)
+    data = data.astype(np.int16, copy=False)
+    people = next((arrays[key] for key in ("subject", "speaker") if key in arrays), None)
     return Recordings(
         signals=[data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)],
         labels=label.astype(np.int64),
@@ -195,5 +254,36 @@ def read(path: "str | Path") -> Recordings:
         classes=names,
         rate=float(rate.reshape(())),
         source=f"Recordings from {path.name}.",
-        subjects=arrays["subject"].astype(str) if "subject" in arrays else None,
+        subjects=None if people is None else people.astype(str),
+    )
+
+
+def read_all(paths: "Sequence[str | Path]") -> Recordings:
+    """The recordings of several files as one set.
+
+    Raises ValueError where they differ in rate, channels or classes, and as `read` does.
+    """
+    parts = [read(path) for path in paths]
+    first = parts[0]
+    for path, part in zip(paths, parts, strict=True):
+        for what, mine, its in (
+            ("sample rates", first.rate, part.rate),
+            ("numbers of channels", first.channels, part.channels),
+            ("classes", first.classes, part.classes),
+        ):
+            if mine != its:
+                raise ValueError(
+                    f"{Path(paths[0]).name} and {Path(path).name} have other {what} ({mine} and "
+                    f"{its}): give files that belong together."
+                )
+    if len(parts) == 1:
+        return first
+    named = all(part.subjects is not None for part in parts)
+    return replace(
+        first,
+        signals=[signal for part in parts for signal in part.signals],
+        labels=np.concatenate([part.labels for part in parts]),
+        splits=np.concatenate([part.splits for part in parts]),
+        source=f"Recordings from {', '.join(Path(path).name for path in paths)}.",
+        subjects=np.concatenate([part.subjects for part in parts]) if named else None,
     )
