@@ -1,23 +1,29 @@
-"""How well a model that listens finds words in a stream: what it misses, and what it makes up.
+"""A keyword network as a model that listens, and how well it finds words in a stream: what it
+misses, and what it makes up.
 
 The detector's arithmetic is that of tinytorch_core.listen, which runs on the board, for many
 thresholds at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinytorch.keyword import Trained, quantized_keyword
+from tinytorch.quantize import QuantizedNet
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
+from tinytorch.sound import samples_of, tables_of
+from tinytorch.streaming import listen, stream
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 # What a board does with the scores unless a model says otherwise: steps to smooth over, the score
 # (0 to 255) that a keyword needs, and steps in which it is not heard twice.
 SMOOTH, THRESHOLD, REFRACTORY = 4, 160, 12
+VECTORS = 6  # steps of sound in the model file, for a kit to prove itself with
 PART = 25  # seconds of a long stream that run as one of many side by side
 
 Int16 = NDArray[np.int16]
@@ -34,6 +40,29 @@ def detect_settings(output_scale: float, labels: Sequence[str], **changes: int) 
         "ignore": [name for name in labels if name in (UNKNOWN, SILENCE)],
         **changes,
     }
+
+
+def listening_keyword(
+    trained: Trained, recordings: Recordings, name: str = "keyword", **tier: Any
+) -> tuple[QuantizedNet, Int16]:
+    """A trained network in integers that takes a stream of sound, calibrated on `train`, and as
+    test vectors consecutive steps of a recording.
+
+    tier: `tier`, `bits` and so on, as `quantize` takes them.
+    """
+    features = trained.features
+    window, _ = quantized_keyword(trained, recordings, name, **tier)
+    # A board has the matrix in its tables.
+    told = {key: value for key, value in features.items() if key not in ("matrix", "bias", "shift")}
+    told["detect"] = detect_settings(window.output.scale, recordings.classes)
+    net = stream(replace(window, features=told), features["step"])
+    net = listen(net, tables_of(features), features["window"], features["hop"])
+    clips, _ = recordings.clips("train", samples_of(features))
+    loudest = np.abs(clips[:64].astype(np.int32)).max(1).argmax()
+    steps = steps_of(clips[loudest : loudest + 1], features)[0]
+    at = int(np.abs(steps.astype(np.int32)).max(1).argmax())
+    first = max(0, min(at - VECTORS // 2, len(steps) - VECTORS))
+    return net, steps[first : first + VECTORS]
 
 
 def steps_of(clips: Int16, features: dict[str, Any]) -> Int16:

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,9 +14,10 @@ from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tinytorch.utils.data import DataLoader, TensorDataset
-from tito import report
+from tito import keywords, report
+from tito.errors import Fault, Usage
 from tito.files import output_file, write
-from tito.inference import add_kit, at_least, compare, load_recordings, reach
+from tito.inference import add_data, add_kit, at_least, compare, load_recordings, reach, spread
 from tito.kits import Kit, open_kit
 
 PICO_SAMPLES = 24  # the emulated Pico runs at about a fiftieth of real time
@@ -25,28 +25,43 @@ PICO_SAMPLES = 24  # the emulated Pico runs at about a fiftieth of real time
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p = add("demo", "Train, quantize, deploy and run, on a virtual kit by default.")
-    p.add_argument("what", choices=["gesture"])
-    p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
+    p.add_argument("what", choices=["gesture", "keyword"])
+    add_data(p)
     add_kit(p, default="virtual")
     p.add_argument(
         "--samples",
         type=at_least(1),
         metavar="N",
-        help=f"test recordings to run (default: all; on pico {PICO_SAMPLES})",
+        help="test recordings that the kit runs (gesture: all, on pico "
+        f"{PICO_SAMPLES}; keyword: {keywords.VIRTUAL_CLIPS}, on pico {keywords.PICO_CLIPS})",
     )
-    p.add_argument("--epochs", type=at_least(1), default=EPOCHS, metavar="N")
+    p.add_argument("--epochs", type=at_least(1), metavar="N")
+    p.add_argument("--width", type=at_least(8), metavar="N", help="keyword: the network's channels")
+    p.add_argument(
+        "--tier", choices=("exact", "lane"), help="keyword: of the arithmetic; lane unless told"
+    )
     p.add_argument("--seed", type=at_least(0), default=0, metavar="N")
     p.add_argument("--out", type=output_file, metavar="FILE.tt", help="keep the model here")
-    p.add_argument("--picture", type=output_file, default="gesture.png", metavar="FILE.png")
+    p.add_argument(
+        "--picture", type=output_file, metavar="FILE.png", help="gesture.png, or keyword.png"
+    )
     p.set_defaults(run=demo)
 
 
 def demo(args: argparse.Namespace) -> dict:
     start = perf_counter()
-    recordings = load_recordings(args.data)
+    if args.what == "gesture" and (args.width or args.tier):
+        raise Usage("--width and --tier are for `tito demo keyword`.")
+    args.picture = args.picture or output_file(f"{args.what}.png")
+    recordings = load_recordings(args.data, "motion" if args.what == "gesture" else "sound")
+    if recordings.is_sound != (args.what == "keyword"):
+        raise Fault(
+            f"The recordings are of {'sound' if recordings.is_sound else 'motion'}: use "
+            f"`tito demo {'keyword' if recordings.is_sound else 'gesture'}` for them."
+        )
     with open_kit(args.kit, args.firmware) as kit:
         reach(kit).close()  # what is wrong with it is to be known before the training
-        figures = teach(args, recordings, kit)
+        figures = (keywords.demo if recordings.is_sound else teach)(args, recordings, kit)
     return {**figures, "seconds": round(perf_counter() - start, 1)}
 
 
@@ -54,7 +69,7 @@ def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
     """Train, quantize, run on the laptop and on the kit, and show it all."""
     start = perf_counter()
     split = recordings.test_split
-    trained = train_gesture(recordings, seed=args.seed, epochs=args.epochs)
+    trained = train_gesture(recordings, seed=args.seed, epochs=args.epochs or EPOCHS)
     print(
         f"trained    {len(trained.history)} epochs on the split 'train' "
         f"in {perf_counter() - start:.0f} s"
@@ -84,14 +99,6 @@ def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
     png = draw(title, recordings, trained, windows, labels, answers, kit)
     write(picture, png, "picture")
     return {**figures, "picture": str(picture)}
-
-
-def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
-    """Up to `limit` samples, the classes in turn, so that a few show all of them."""
-    turns = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        turns[labels == label] = np.arange((labels == label).sum())
-    return np.sort(np.lexsort((labels, turns))[:limit])
 
 
 def draw(

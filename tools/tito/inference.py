@@ -58,8 +58,11 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.set_defaults(run=run)
     p = add("evaluate", "Accuracy of a model on a split of a data file, also on a kit.")
     p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("--data", type=Path, metavar="FILE.npz")
+    add_data(p)
     p.add_argument("--split", default="test", metavar="NAME")
+    p.add_argument(
+        "--samples", type=at_least(1), metavar="N", help="that the kit runs; all unless told"
+    )
     add_kit(p)
     p.set_defaults(run=evaluate)
     p = add("profile", "Work, memory and time of each operation of a model, or layer of a network.")
@@ -87,6 +90,11 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def hears(model: Model) -> bool:
+    """Is it a model whose input is sound?"""
+    return bool(model.features) and model.features.get("kind") == "sound"
+
+
 def load_model(path: Path) -> Model:
     """The model file, read and checked; its own test vectors agree on this laptop."""
     if not path.is_file():
@@ -99,9 +107,18 @@ def load_model(path: Path) -> Model:
     return model
 
 
-def load_recordings(path: "Path | None") -> Recordings:
-    """The recordings to work on, announced, so that simulated ones are never taken for real."""
-    recordings = datasets.load(path)
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, nargs="+", metavar="FILE.npz", help="recordings in the npz layout"
+    )
+
+
+def load_recordings(paths: "list[Path] | None", kind: str = "motion") -> Recordings:
+    """The recordings to work on, announced, so that simulated ones are never taken for real.
+
+    kind: "motion" or "sound", of those to use where no files are given.
+    """
+    recordings = datasets.load(paths, kind)
     print(f"data       {recordings.source}")
     return recordings
 
@@ -194,6 +211,14 @@ def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[n
 def accuracy(outputs: NDArray, labels: NDArray) -> float:
     """Fraction of samples, 0 to 1, whose largest output is at the label."""
     return float((outputs.argmax(1) == labels).mean())
+
+
+def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
+    """Up to `limit` samples, the classes in turn, so that a few show all of them."""
+    turns = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        turns[labels == label] = np.arange((labels == label).sum())
+    return np.sort(np.lexsort((labels, turns))[:limit])
 
 
 def compare(
@@ -295,12 +320,19 @@ def read_inputs(path: Path, model: Model) -> NDArray[np.int8]:
 def evaluate(args: argparse.Namespace) -> dict:
     start = perf_counter()
     model = load_model(args.model)
-    recordings = load_recordings(args.data).for_model(model.features, model.labels)
-    assert model.features is not None  # for_model has refused a model without
-    windows, labels = recordings.windows(args.split, model.features["window"])
-    x = quantize_windows(windows, model.features)
+    kind = "sound" if hears(model) else "motion"
+    recordings = load_recordings(args.data, kind).for_model(model.features, model.labels)
     with open_kit(args.kit, args.firmware) if args.kit else nullcontext() as kit:
-        figures, _ = compare(model, x, labels, kit)
+        if hears(model):
+            from tito import keywords
+
+            figures, *_ = keywords.compare(model, recordings, args.split, kit, args.samples)
+        else:
+            assert model.features is not None  # for_model has refused a model without
+            windows, labels = recordings.windows(args.split, model.features["window"])
+            chosen = spread(labels, args.samples or len(labels))
+            x = quantize_windows(windows[chosen], model.features)
+            figures, _ = compare(model, x, labels[chosen], kit)
     figures |= {
         "seconds": round(perf_counter() - start, 2),
         "data": recordings.source,
@@ -318,6 +350,8 @@ KINDS = {
     records.MAX_POOL: "max pool",
     records.AVG_POOL: "average pool",
     records.ADD: "add",
+    records.MOVE: "move",
+    records.MEL: "mel",
 }
 
 

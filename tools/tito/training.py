@@ -5,17 +5,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-from tinytorch import lanes, serialize
+from numpy.typing import NDArray
+
+from tinytorch import gesture, keyword, lanes, serialize, spotting
 from tinytorch.export import to_bytes
-from tinytorch.gesture import (
-    EPOCHS,
-    gesture_data,
-    load_gesture,
-    quantized_gesture,
-    save_gesture,
-    train_gesture,
-)
+from tinytorch.quantize import QuantizedNet
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
 from tinytorch.utils.data import DataLoader
@@ -23,28 +19,38 @@ from tito import report
 from tito.deploy import check_name
 from tito.errors import Fault, Usage
 from tito.files import output_file, write
-from tito.inference import at_least, load_recordings
+from tito.inference import add_data, at_least, load_recordings
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("train", "Train a network by a configuration, or a gesture network without one.")
+    p = add(
+        "train", "Train a network by a configuration, or one for recordings of motion or sound."
+    )
     p.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="what to train")
     p.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="change a setting, as in optimizer.lr=0.01; may be repeated",
     )  # fmt: skip
-    p.add_argument("--data", type=Path, metavar="FILE.npz", help="recordings in the npz layout")
+    add_data(p)
     p.add_argument(
         "--out", metavar="FILE",
-        help="the trained network (gesture.safetensors); with CONFIG.toml a folder",
+        help="the trained network (gesture.safetensors, or keyword.safetensors for sound); with "
+        "CONFIG.toml a folder",
     )  # fmt: skip
-    p.add_argument("--epochs", type=at_least(1), metavar="N", help=f"{EPOCHS} unless told")
+    p.add_argument(
+        "--epochs", type=at_least(1), metavar="N",
+        help=f"unless told {gesture.EPOCHS} for motion, {keyword.EPOCHS} for sound",
+    )  # fmt: skip
+    p.add_argument(
+        "--width", type=at_least(8), metavar="N",
+        help=f"channels of a network for sound, {keyword.WIDTH} unless told",
+    )  # fmt: skip
     p.add_argument("--seed", type=at_least(0), metavar="N", help="0 unless told")
     p.add_argument("--resume", action="store_true", help="go on from where this --out stopped")
     p.set_defaults(run=train)
     p = add("quantize", "Make the int8 model file of a trained network.")
     p.add_argument("trained", type=Path, metavar="TRAINED", help="what `tito train` wrote")
-    p.add_argument("--data", type=Path, metavar="FILE.npz", help="what it was trained on")
+    add_data(p)
     p.add_argument("--out", metavar="FILE.tt", help="NAME.tt unless told")
     p.add_argument(
         "--name", help="the model's name on a kit; gesture, or the kind of network, unless told"
@@ -67,17 +73,26 @@ def train(args: argparse.Namespace) -> dict:
     if args.changes:
         raise Usage("--set changes a configuration: give its file, too.")
     start = perf_counter()
-    out = _file(args.out or "gesture.safetensors")
+    recordings = load_recordings(args.data)
+    hears = recordings.is_sound
+    if args.width and not hears:
+        raise Usage("--width is for recordings of sound.")
+    out = _file(args.out or f"{'keyword' if hears else 'gesture'}.safetensors")
     checkpoint = out.with_suffix(".checkpoint")
     if args.resume and not checkpoint.exists():
         raise Usage(f"There is no {checkpoint} to resume from: train without --resume first.")
-    recordings = load_recordings(args.data)
-    trained = train_gesture(
-        recordings, args.seed or 0, args.epochs or EPOCHS, checkpoint=checkpoint, resume=args.resume
-    )
-    save_gesture(out, trained, recordings.classes)
+    seed, kept = args.seed or 0, {"checkpoint": checkpoint, "resume": args.resume}
+    trained: gesture.Trained | keyword.Trained
+    if hears:
+        epochs, width = args.epochs or keyword.EPOCHS, args.width or keyword.WIDTH
+        trained = keyword.train_keyword(recordings, seed, epochs, width, **kept)
+        keyword.save_keyword(out, trained, recordings.classes)
+    else:
+        trained = gesture.train_gesture(recordings, seed, args.epochs or gesture.EPOCHS, **kept)
+        gesture.save_gesture(out, trained, recordings.classes)
     split = recordings.test_split
-    data = DataLoader(gesture_data(recordings, split, trained.features), 256)
+    inputs = keyword.keyword_data if hears else gesture.gesture_data
+    data = DataLoader(inputs(recordings, split, trained.features), 256)
     score = evaluate(trained.net, data)
     result = {
         "out": str(out),
@@ -133,7 +148,8 @@ def train_by(args: argparse.Namespace) -> dict:
 def quantize(args: argparse.Namespace) -> dict:
     if args.tier == "exact" and (args.bits or args.group):
         raise Usage("--bits and --group are for --tier lane.")
-    check_name(args.name or "gesture")
+    if args.name:
+        check_name(args.name)
     if not args.trained.is_file():
         raise Usage(f"There is no file {args.trained}: make one with `tito train`.")
     out = _file(args.out) if args.out else None
@@ -141,13 +157,12 @@ def quantize(args: argparse.Namespace) -> dict:
     if serialize.load_with_metadata(args.trained)[1].get("kind") == "trained":
         from tinytorch import recipes
 
-        data = str(args.data) if args.data else ""
+        if args.data and len(args.data) > 1:
+            raise Usage("A network that was trained by a configuration takes one --data file.")
+        data = str(args.data[0]) if args.data else ""
         net, vectors, source = recipes.quantized_net(args.trained, args.name or "", data, **tier)
     else:
-        trained, classes = load_gesture(args.trained)
-        recordings = load_recordings(args.data).for_model(trained.features, classes)
-        net, vectors = quantized_gesture(trained, recordings, args.name or "gesture", **tier)
-        source = recordings.source
+        net, vectors, source = _quantized(args, tier)
     out = out or _file(f"{net.name}.tt")
     model = Model(to_bytes(net, vectors))
     report.quantized(model)
@@ -164,3 +179,17 @@ def quantize(args: argparse.Namespace) -> dict:
         "layers": [asdict(layer) for layer in layers],
         "kept_exact": net.kept_exact,
     }
+
+
+def _quantized(args: argparse.Namespace, tier: dict[str, Any]) -> tuple[QuantizedNet, NDArray, str]:
+    """A network for motion or sound in integers, its test vectors, and the data it was made by."""
+    made: tuple[QuantizedNet, NDArray]
+    if serialize.load_with_metadata(args.trained)[1].get("kind") == "keyword":
+        hearing, classes = keyword.load_keyword(args.trained)
+        recordings = load_recordings(args.data, "sound").for_model(hearing.features, classes)
+        made = spotting.listening_keyword(hearing, recordings, args.name or "keyword", **tier)
+    else:
+        trained, classes = gesture.load_gesture(args.trained)
+        recordings = load_recordings(args.data).for_model(trained.features, classes)
+        made = gesture.quantized_gesture(trained, recordings, args.name or "gesture", **tier)
+    return *made, recordings.source
