@@ -1,14 +1,20 @@
 """tito record: what comes from a source is in the file, whatever ends it."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 
-from tinytorch.collection import load
+from tinytorch.collection import append, load
 from tito import cli
+from tito.deploy import connect
 from tito.errors import Fault
+from tito.kits import open_kit
 from tito.recording import KitSource, Session, Stop, words
 
 RNG = np.random.default_rng(5)
@@ -170,28 +176,63 @@ def test_a_recording_without_a_word_leaves_the_file_alone(tmp_path):
     assert figures["recordings"] == 0 and not (tmp_path / "mine.npz").exists()
 
 
-def test_a_kit_is_read_in_blocks_of_its_own():
-    class Device:
-        """Blocks as a kit sends them, and then a stall."""
+# On a kit.
 
-        blocks = [(0, b"abcdef"), (4, b"ghijklmn"), (4, b"op"), (4, b"")]
 
-        def listen(self, source, rate, channels, raw):
-            assert raw and source == {"kind": "adc"}
-            return {"rate": rate, "channels": channels, "step_bytes": 8}
+def test_what_a_virtual_kit_hears_is_in_the_file(home, tmp_path, capsys):
+    out, heard = tmp_path / "mine.npz", [speech(0.5, [0.25]), speech(0.5, [0.1])]
+    append(tmp_path / "heard.npz", heard, "any", 8000)
+    line = ["record", "keyword", "--kit", "virtual", "--label", "yes", "--rate", "8000"]
+    line += ["--replay", str(tmp_path / "heard.npz"), "--out", str(out)]
+    assert cli.main([*line, "--count", "2", "--seconds", "0.5", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["recordings"], figures["lost"], figures["rate"]) == (2, 0, 8000)
+    there = load(out)
+    for i, expected in enumerate(heard):  # but for what is taken away as DC
+        assert len(there.signal(i)) == 4000
+        assert np.corrcoef(there.signal(i)[:, 0], expected[:, 0])[0, 1] > 0.999
+    before = out.read_bytes()
+    line[line.index("8000")] = "16000"
+    assert cli.main(line) == 1
+    assert "record at 8000 Hz, or into another file" in capsys.readouterr().err
+    assert out.read_bytes() == before
 
-        def samples(self):
-            return self.blocks.pop(0)
 
-        def hush(self):
-            raise Fault("The kit is gone.")
+def test_a_kit_that_goes_away_leaves_what_it_gave(home, tmp_path, capsys):
+    heard = speech(3, [0.5, 1.5, 2.5])[:, 0]
+    with open_kit("virtual", sound=heard, sound_rate=8000) as kit, connect(kit) as device:
+        source = KitSource(device, {"kind": "i2s"}, 8000, 1)
+        timer = threading.Timer(1.2, kit.cut_power)
+        timer.start()
+        with pytest.raises(Fault, match="went away"):
+            session(tmp_path, source, "--seconds", 30)
+        source.close()
+        timer.join()
+    there = load(tmp_path / "mine.npz")
+    got = there.signal(0)[:, 0]
+    assert 4000 < len(got) < 12000
+    assert np.corrcoef(got, heard[: len(got)])[0, 1] > 0.999
+    assert f"kept       {len(got) / 8000:.2f} s" in capsys.readouterr().out
 
-    source = KitSource(Device(), {"kind": "adc"}, 8000, 1)
-    got = bytearray(4)
-    assert [source.readinto(memoryview(got)) and bytes(got) for _ in range(2)] == [b"abcd", b"efgh"]
-    assert source.lost == 4
-    assert [source.readinto(memoryview(got)) for _ in range(3)] == [4, 4, 0]
-    source.close()
+
+def test_ctrl_c_ends_the_command_in_good_order(home, tmp_path):
+    np.save(tmp_path / "heard.npy", speech(2, [0.5])[:, 0])
+    words = ["record", "keyword", "--label", "yes", "--kit", "virtual", "--replay", "heard.npy"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tito.cli", *words, "--seconds", "60", "--rate", "8000", "--json"],
+        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
+        for line in process.stdout:
+            if "1.0 of 60.0 s" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    figures = json.loads(out.splitlines()[-1])
+    assert figures["interrupted"] and figures["recordings"] == 1
+    seconds = load(tmp_path / "keyword.npz").seconds[0]
+    assert 1 <= seconds < 3 and figures["seconds"] == pytest.approx(seconds, abs=0.001)
 
 
 @pytest.mark.parametrize(
