@@ -51,7 +51,7 @@ def _open(settings, rate, channels):
     if kind == "i2s":
         from tinytorch.sensors.i2s import INMP441 as make
     elif kind == "adc":
-        from tinytorch.sensors.adc import Microphone as make
+        from tinytorch.sensors.adc import AnalogMicrophone as make
     else:
         raise ValueError("The board knows no source '%s': use wire, i2s, adc or mpu6050." % kind)
     return make(rate, **settings)
@@ -78,15 +78,28 @@ class Ear:
     """An open source, and the model that hears it unless the samples themselves are wanted."""
 
     def __init__(self, agent, request):
-        settings = request["source"]
-        features = {} if request.get("raw") else agent.loaded().features or {}
+        settings, raw = request["source"], request.get("raw")
+        features, detector = {}, None
+        if not raw:
+            model = agent.loaded()
+            detector = detector_of(model)
+            features = model.features
+            kind = settings["kind"]
+            if kind != "wire" and (kind == "mpu6050") != (features["kind"] == "motion"):
+                raise ValueError(
+                    "A model of %s does not listen to the source '%s': choose another."
+                    % (features["kind"], kind)
+                )
         rate = request.get("rate") or features.get("rate") or 0
         channels = request.get("channels") or features.get("channels") or 1
         self.listener = None
         self.source = source = _open(settings, rate, channels)
         self.wire = isinstance(source, Wire)
         try:
-            if request.get("raw"):
+            if detector:
+                self.listener = Listener(model, source, detector)
+                self.reply = bytearray(struct.calcsize(link.STEP_HEAD) + 2 * len(model.output))
+            else:
                 if self.wire:
                     raise ValueError("The laptop's own samples need no kit: name a microphone.")
                 # A quarter of a second at most, so that a slow sensor answers soon, too.
@@ -94,10 +107,6 @@ class Ear:
                 size = min(_BLOCK, max(1, int(source.rate / 4)) * frame) // frame * frame
                 self.reply = bytearray(4 + size)
                 self.samples = memoryview(self.reply)[4:]
-            else:
-                model = agent.loaded()
-                self.listener = Listener(model, source, detector_of(model))
-                self.reply = bytearray(struct.calcsize(link.STEP_HEAD) + 2 * len(model.output))
         except BaseException:
             source.close()
             raise

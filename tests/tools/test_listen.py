@@ -19,6 +19,7 @@ from tinytorch_core.listen import Detector
 from tinytorch_core.model import DENSE
 from tito.deploy import Device, connect
 from tito.errors import Fault
+from tito.kits import open_kit
 
 LABELS = ["up", "down", "_silence_"]
 RATE, SAMPLES = 8000, 640
@@ -53,9 +54,18 @@ def audio(steps: int, samples: int = SAMPLES) -> np.ndarray:
     return np.repeat(found, 3, 0)[:steps]
 
 
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """One virtual kit for all tests here; its agent starts anew for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYTORCH_HOME", str(tmp_path_factory.mktemp("home")))
+        with open_kit("virtual") as kit:
+            yield kit
+
+
 @pytest.fixture
-def device(virtual_kit):
-    with connect(virtual_kit) as device:
+def device(kit):
+    with connect(kit) as device:
         yield device
 
 
@@ -124,12 +134,16 @@ def test_what_cannot_listen_says_so_in_a_sentence(device: Device):
     for source, rate, says in (
         ({"kind": "radio"}, None, "no source 'radio'"),
         (wire, 16000, "listens at 8000 Hz and the source has 16000"),
-        ({"kind": "mpu6050"}, None, "3 channels, or 6"),
+        ({"kind": "mpu6050"}, None, "of sound does not listen to the source 'mpu6050'"),
     ):
         with pytest.raises(Fault, match=says):
             device.listen(source, rate=rate)
     with pytest.raises(Fault, match="name a microphone"):
         device.listen(wire, rate=RATE, raw=True)
+    with pytest.raises(Fault, match="3 channels, or 6"):
+        device.listen({"kind": "mpu6050"}, rate=25, channels=1, raw=True)
+    with pytest.raises(Fault, match="does not take these settings"):
+        device.listen({"kind": "i2s", "sd": 18, "lr": 3}, rate=RATE, raw=True)
     device.listen(wire)
     with pytest.raises(Fault, match="takes 1280 bytes of sound and got 0"):
         device.step()

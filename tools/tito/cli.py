@@ -26,7 +26,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    from tito import bench, data, demo, inference, planning, recording, station, training
+    from tito import (
+        bench,
+        data,
+        demo,
+        inference,
+        listening,
+        planning,
+        recording,
+        station,
+        training,
+    )
 
     top = Parser(
         prog="tito",
@@ -41,7 +51,7 @@ def parser() -> Parser:
     def add(name: str, help: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=help, description=help, parents=[common])
 
-    for group in (demo, recording, data, training, inference, planning, bench, station):
+    for group in (demo, recording, data, training, inference, listening, planning, bench, station):
         group.add_verbs(add)
     return top
 
