@@ -141,7 +141,7 @@ def load(path: "str | Path") -> Collection:
     people = [key for key in PEOPLE if key in arrays]
     for key in ("label", "split", *people):
         check(arrays[key].shape == (count,), f"needs one {key} for each of its {count} recordings")
-    for key in ("classes", "split", *people):
+    for key in ("classes", "split"):
         check(arrays[key].dtype.kind in "US", f"has {key} that are not text: write names")
     check(classes.ndim == 1 and len(classes), "has no list of classes")
     check(len(set(classes)) == len(classes), "names a class twice: give every class its own name")
@@ -175,7 +175,7 @@ def append(
 
     Raises ValueError for a file that is no collection, or that recordings like these do not fit
     into, and OSError where it cannot be written: it is then what it was, to the byte. Programs that
-    append at the same time wait for each other.
+    append at the same time wait for each other, by a lock in `.NAME.lock` beside the file.
     """
     path = Path(path).resolve()
     for word, name in ((label, "label"), (split, "split")):
@@ -264,8 +264,8 @@ def _begun(
     if len(set(lengths)) > 1:
         shape = (sum(lengths), shape[2])
         arrays["offsets"] = np.cumsum([0, *lengths])
-    elif sound and shape[2] == 1:
-        shape = shape[:2]
+    if sound and shape[-1] == 1:
+        shape = shape[:-1]
     arrays["data"] = np.concatenate(signals).astype(np.int16).reshape(shape)
     arrays["label"] = np.zeros(count, np.uint8)
     arrays["split"] = np.array([split] * count)
@@ -291,10 +291,10 @@ def _grown(
     arrays["label"] = np.append(arrays["label"], [at] * more).astype(kind)
     arrays["split"] = _longer(arrays["split"], [split] * more)
     person = next((key for key in PEOPLE if key in arrays), PEOPLE[not old.is_sound])
-    if who:
+    if who or person in arrays:
         arrays[person] = _longer(arrays.get(person, np.array([""] * count)), [who] * more)
     for key, array in old.arrays.items():
-        known = key in (*KEYS, "offsets") or who and key == person
+        known = key in (*KEYS, "offsets", person)
         if not known and array.ndim and len(array) == count:
             empty = np.zeros((more, *array.shape[1:]), array.dtype)
             if array.dtype.kind == "f":
@@ -309,7 +309,7 @@ def _grown(
     else:
         arrays["offsets"] = np.append(old.offsets, old.offsets[-1] + np.cumsum(lengths))
         if "offsets" not in old.arrays:
-            data = data.reshape(-1, old.channels)
+            data = data.reshape(-1, *data.shape[2:])
         new = new.reshape(-1, *data.shape[1:])
     arrays["data"] = np.concatenate([data, new])
     changed = {key: a for key, a in arrays.items() if a is not old.arrays.get(key)}
@@ -335,11 +335,12 @@ def _packed(arrays: dict[str, Array], before: "zipfile.ZipFile | None" = None) -
 
 
 def _longer(array: Array, words: list[str]) -> Array:
-    """An array of text and more words, in the array's own kind of text."""
-    more = np.array(words)
-    return np.concatenate([array, np.char.encode(more) if array.dtype.kind == "S" else more])
+    """An array of text and more words, in the array's own kind of text; numbers become text."""
+    if array.dtype.kind == "S":
+        return np.concatenate([array, np.char.encode(np.array(words))])
+    return np.concatenate([array.astype(str), np.array(words)])
 
 
 def _text(array: Array) -> list[str]:
     text = np.char.decode(array, errors="replace") if array.dtype.kind == "S" else array
-    return text.tolist()
+    return text.astype(str).tolist()

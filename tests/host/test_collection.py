@@ -64,6 +64,19 @@ def test_lengths_that_differ_make_a_file_ragged(tmp_path):
     same(load(tmp_path / "at once.npz"), signals)
 
 
+@pytest.mark.parametrize("lengths", [(500, 500, 400), (500, 400, 500)])
+def test_sound_has_no_axis_of_channels(tmp_path, lengths):
+    path = tmp_path / "words.npz"
+    signals = motion(*lengths, channels=1)
+    append(path, signals[:2], "yes", 16000, who="Ada")
+    append(path, signals[2:], "no", 16000)
+    assert arrays(path)["data"].shape == (1400,)
+    same(load(path), signals)
+    read = recordings.read(path)
+    same(load(path), read.signals)
+    assert read.is_sound and read.subjects.tolist() == ["Ada", "Ada", ""]
+
+
 def test_mulaw_files_get_mulaw_data(tmp_path):
     some = np.arange(-32768, 32768, 37)
     error = np.abs(MULAW_VALUES[:, None].astype(np.int64) - some)
@@ -93,6 +106,7 @@ def test_mulaw_files_get_mulaw_data(tmp_path):
     assert arrays(path)["offsets"].tolist() == [0, 8000, 16000, 24000, 28000]
     np.testing.assert_array_equal(load(path).signal(0)[:, 0], MULAW_VALUES[before["data"][0]])
     np.testing.assert_array_equal(load(path).signal(3), MULAW_VALUES[to_mulaw(clip[:4000])])
+    same(load(path), recordings.read(path).signals)
 
 
 def test_other_kinds_of_arrays(tmp_path):
@@ -113,6 +127,10 @@ def test_other_kinds_of_arrays(tmp_path):
     assert there.people == ["x", "y", "", ""] and there.splits[2:] == ["train"] * 2
     assert np.isnan(there.arrays["matrix"][2:]).all() and len(there.arrays["matrix"]) == 4
     assert zipfile.ZipFile(path).read("README.txt") == b"mine"
+    numbered = tmp_path / "numbered.npz"
+    np.savez(numbered, **GOOD, subject=[7, 8])
+    append(numbered, motion(20), "a", 25)
+    assert load(numbered).people == ["7", "8", ""]
 
 
 GOOD = {
@@ -139,7 +157,7 @@ GOOD = {
         ({"offsets": [0, 3, 2]}, "axes beside offsets"),
         ({"data": np.ones((5, 3)), "offsets": [0, 6]}, "broken offsets"),
         ({"classes": ["a", "a"]}, "twice"),
-        ({"subject": [1, 2]}, "not text"),
+        ({"subject": ["x"]}, "one subject"),
         (b"no archive", "not an .npz"),
         (b"", "not an .npz"),
     ],
