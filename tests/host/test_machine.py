@@ -5,6 +5,7 @@ between two operations, is the planner's choice by cost. Here costs are random, 
 choice it could make is made; and so are the limits by which it changes a kernel's form.
 """
 
+import struct
 from collections import Counter
 
 import numpy as np
@@ -15,12 +16,16 @@ from hypothesis import strategies as st
 from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_input
 from tests.second_core import SecondCore
+from tests.streams import random_case as random_stream
 from tinytorch import nn
 from tinytorch.export import to_bytes
-from tinytorch.machine import pack, tables
+from tinytorch.keyword import keyword_net
+from tinytorch.machine import armv6m_move, pack, tables
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
 from tinytorch.quantize import quantize
 from tinytorch.runtime import Model
+from tinytorch.streaming import stream
+from tinytorch_core.model import FIELDS, RECORD, Op
 from tito.core import RAM, RAM_BYTES, Core, CoreModel
 
 CASES = 500
@@ -148,6 +153,68 @@ def test_words_stay_words_between_layers():
             for words_out in (False, True):
                 assert seen[kernel, words_in, words_out] > 5, seen
     assert seen["average"] > 5
+
+
+def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
+    rng = np.random.default_rng(0)
+    code, at, block = armv6m_move.move(), RAM + 4096, RAM + 2048
+    CORE.write(RAM, code)
+    for case in range(200):
+        unit = int(rng.choice([1, 4]))
+        y, new, n = 4 * int(rng.integers(0, 3)), *(unit * rng.integers(1, 40, 2)).tolist()
+        before = rng.integers(0, 256, 400).astype(np.uint8).tobytes()
+        expected = bytearray(before)
+        for i in range(n):  # one byte after the other, also where they overlap
+            expected[y + i] = expected[y + new + i]
+        CORE.write(at, before)
+        CORE.write(block, struct.pack("<4i", 0, y + new, y, n))
+        cycles = CORE.call(RAM, at, 0, block)
+        assert CORE.read(at, 400) == expected, case
+        values = {"x": y + new, "y": y, "in_h": n, "in_w": 1, "in_c": 1}
+        op = Op(struct.pack(RECORD, *(values.get(f, 0) for f in FIELDS)), 0)
+        assert armv6m_move.cycles(op) == cycles
+
+
+def test_streams_equal_the_specification():
+    seen: Counter = Counter()
+
+    @settings(max_examples=CASES // 12, deadline=None)
+    @given(SEEDS)
+    def run(seed):
+        case = random_stream(seed, ("exact", "lane")[seed % 2])
+        data = to_bytes(case.stream)
+        model = Model(data)
+        with pytest.MonkeyPatch.context() as patch:
+            choose_at_random(patch, np.random.default_rng(seed))
+            choices = check(data, case.x[0], model.run_stream(case.x[:1])[0])
+        seen.update(choice.kernel for choice in choices)
+        seen["words"] += any(getattr(choice.shape, "words_out", False) for choice in choices)
+        seen["keeps"] += bool(model.histories)
+
+    run()
+    assert seen["words"] > 5 and seen["keeps"] > 20 and seen["move"] > 30, seen
+
+
+@pytest.mark.parametrize("tier", ["exact", "lane"])
+def test_a_step_of_the_keyword_network_takes_a_sixth_of_its_window(tier):
+    rng = np.random.default_rng(0)
+    net = keyword_net(10, 12)
+    fill(net, rng)
+    net.eval()
+    x = rng.normal(0, 1, (16, 1, 48, 10))
+    window = quantize(net, x, name="keyword", labels=[], tier=tier)
+    model = Model(to_bytes(stream(window, 4)))
+    plan, whole = pack.plan(model), pack.plan(Model(to_bytes(window)))
+    core = CoreModel(pack.attach_section(model.data, plan.section), CORE)
+    steps = rng.integers(-128, 128, (3, 4, 10, 1)).astype(np.int8)
+    for sample, y in zip(steps, model.run_stream(steps[None])[0], strict=True):
+        found, cycles = core.run(sample)
+        np.testing.assert_array_equal(found, y)
+    assert abs(sum(cycles) - plan.cycles) < 0.05 * plan.cycles
+    assert sum(cycles) < {"exact": 1_040_000, "lane": 575_000}[tier]
+    assert 6 * sum(cycles) < whole.cycles
+    core.reset()
+    np.testing.assert_array_equal(core.run(steps[0])[0], model.run_stream(steps[None, :1])[0, 0])
 
 
 def wide_net(rng: np.random.Generator, tier: str) -> bytes:

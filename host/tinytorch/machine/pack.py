@@ -148,7 +148,7 @@ def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
     if isinstance(shape, Average):
         return average(shape)
     if isinstance(shape, Move):
-        return move(shape)
+        return move()
     return pool(shape) if isinstance(shape, Pool) else add(shape)
 
 
@@ -175,9 +175,7 @@ def _impossible(ops: list[Op]) -> dict[int, str]:
         if op.kind == DEPTHWISE and _length(op) > MOST_TAPS:
             found[i] = f"{_length(op)} weights a channel are more than {MOST_TAPS}"
         if op.kind == MEL:
-            found[i] = "there is no machine code for it yet"
-        if op.kind == MOVE and not armv6m_move.possible(op.x, op.y, _bytes(op)):
-            found[i] = "what it moves are no whole words"
+            found[i] = "there is no machine code for features of sound"
     return found
 
 
@@ -209,7 +207,7 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
                 shapes = list(_simple(op, program, ranges[i], layout))
             for shape in shapes:
                 if isinstance(shape, Move):
-                    cycles = armv6m_move.cycles(_bytes(op))
+                    cycles = armv6m_move.cycles(op)
                 else:
                     cycles = cost.cycles(shape) if shape else cost.viper(op)
                 out = 0
