@@ -278,8 +278,9 @@ class Session:
             if take.ended is not None:
                 self.figures["interrupted"] = True
                 break
+        count = self.figures["recordings"]
         print(
-            f"recorded   {self.figures['recordings']} recordings, {self.figures['seconds']:.2f} s; "
+            f"recorded   {count} recording{'s' * (count != 1)}, {self.figures['seconds']:.2f} s; "
             f"{self.out} has {self.figures.get('total', 0)}"
         )
         return self.figures
