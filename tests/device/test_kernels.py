@@ -11,9 +11,11 @@ import pytest
 from tests.conftest import ROOT, micropython
 from tests.networks import random_network
 from tests.operations import KINDS_AND_TIERS, Reference, random_case
+from tests.streams import random_case as random_stream
 from tinytorch.export import to_bytes
 from tinytorch.graph import INPUT, Node
 from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
+from tinytorch.runtime import Model
 from tinytorch_core.model import DENSE
 from tinytorch_core.quant import ACC_LIMIT
 
@@ -87,6 +89,25 @@ def test_networks_equal_the_specification(tmp_path):
     path = tmp_path / "networks"
     write(path, map(network_case, range(30)))
     assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [30, 30]
+
+
+def stream_case(seed: int):
+    case = random_stream(seed, ("exact", "lane")[seed % 2])
+    data = to_bytes(case.stream)
+    return data, case.x[0], Model(data).run_stream(case.x[:1])[0]
+
+
+def test_streams_equal_the_specification_from_their_first_step(tmp_path):
+    path = tmp_path / "streams"
+    write(path, map(stream_case, range(60)))
+    assert on_the_board(f"print(json.dumps(c.agreeing({str(path)!r})))") == [60, 60]
+
+
+def test_a_step_of_a_stream_allocates_nothing(tmp_path):
+    path = tmp_path / "stream"
+    path.write_bytes(stream_case(1)[0])
+    code = f"print(json.dumps(c.allocated({str(path)!r})))"
+    assert on_the_board(code, "200k") == [0, 0]
 
 
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)

@@ -134,6 +134,61 @@ def test_predict_refuses_integers_that_are_no_bytes():
     assert m.predict([5, 246]) == m.predict(b"\x05\xf6") == m.predict([5, -10])
 
 
+# The dense layer again, of the input and the one before: one byte is kept at 8, and the new one
+# at 9 takes its place.
+MOVE = dict.fromkeys(ONES, 1)
+MOVE.update(kind=model.MOVE, in_c=1, out_c=1, x=9, y=8, low=-1, high=127)
+DENSE = dense(table=192, weight=216)
+STREAM = parts(
+    DENSE[:96] + record(**MOVE) + DENSE[96:], META.replace(b"[2]", b"[1]", 1), version=3,
+    # [-1, 9]: [20 + 5, 40 - 6] / 2 + 3, then as VECTOR
+    vectors=[struct.pack("<bbb", 9, 16, 20), struct.pack("<bbb", -11, 1, -35)],
+)  # fmt: skip
+STREAM[0].update(operations=2, input_at=9, input_bytes=1)
+
+
+def test_a_stream_goes_on_until_it_is_reset():
+    m = Model(sealed(*STREAM))
+    steps = ((9, (16, 20)), (-11, (1, -35)))
+    for _ in range(2):
+        for x, y in steps:
+            m.input[0] = x & 255
+            m.run()
+            assert bytes(m.output) == struct.pack("<bb", *y)
+        assert m._arena[8] == -11 & 255
+        m.reset()
+        assert m._arena[8:10] == b"\xff\xff"
+
+
+def test_verify_begins_and_ends_with_a_reset():
+    m = Model(sealed(*STREAM))
+    m.input[0] = 77
+    m.run()
+    assert m.verify() == m.verify() == 2
+    assert m._arena[8:10] == b"\xff\xff"
+
+
+def test_a_reset_fills_all_that_is_kept_and_new_and_nothing_else():
+    for kept, new in ((1, 1), (150, 3), (3, 150), (64, 64), (100, 28)):
+        move = dict(MOVE, in_c=kept, out_c=kept, x=8 + new, low=-5)
+        header, body = parts(DENSE[:96] + record(**move) + DENSE[96:])
+        header.update(operations=2, arena_bytes=400, input_at=300)
+        m = Model(sealed(header, body))
+        for i in range(400):
+            m._arena[i] = 1
+        m.reset()
+        end = 8 + kept + new
+        assert m._arena[:8] == b"\1" * 8 and m._arena[end:] == b"\1" * (400 - end)
+        assert m._arena[8:end] == b"\xfb" * (kept + new)
+
+
+def test_a_move_against_its_direction_is_refused():
+    for wrong in ({"y": 10}, {"out_c": 2}, {"in_c": 2}, {"x": 16}, {"y": -1}):
+        header, body = parts(DENSE[:96] + record(**dict(MOVE, **wrong)) + DENSE[96:])
+        header["operations"] = 2
+        assert "operation 1" in refused(sealed(header, body)), wrong
+
+
 def test_a_file_without_vectors():
     assert Model(sealed(*parts(dense()))).verify() == 0
 
@@ -245,7 +300,7 @@ def test_header_fields_that_contradict_each_other():
                 if name == "arena_bytes" and value > 16:
                     continue
                 # What smaller vectors leave over could be kernels.
-                if version == 2 and name in SIZES_OF_VECTORS and value < header[name]:
+                if version > 1 and name in SIZES_OF_VECTORS and value < header[name]:
                     continue
                 header[name] = value
                 assert refused(sealed(header, body)), (version, name, value)
@@ -311,6 +366,7 @@ def samples():
     image.update(ones, pad_h=0, pad_w=0)
     yield record(**dict(image, kind=model.DENSE, in_c=12)) + tail
     yield record(**dict(image, kind=model.ADD, in_c=12, out_c=12)) + tail
+    yield record(**dict(image, kind=model.MOVE, y=108, in_c=12, out_c=12)) + tail
 
 
 def test_check_takes_sound_records():

@@ -18,6 +18,7 @@ from tinytorch_core.model import (
     FIELDS,
     LANE,
     MAX_POOL,
+    MOVE,
     RECORD,
 )
 from tinytorch_core.quant import LANE_LIMIT
@@ -283,6 +284,16 @@ def test_avg_pool_rounds_halves_away_from_zero():
 def test_add():
     for seed in range(CASES):
         check(ADD, seed)
+
+
+def test_move_goes_forward():
+    for y, new, n in ((0, 3, 3), (0, 1, 7), (2, 2, 6), (1, 5, 2), (3, 0, 4), (4, 4, 8)):
+        fields = {"kind": MOVE, "x": y + new, "y": y, "in_h": 1, "in_w": n, "in_c": 1}
+        program = struct.pack(RECORD, *[fields.get(name, 0) for name in FIELDS])
+        arena = bytearray(range(100, 120))
+        qops.move(arena, program, 0)
+        kept = list(range(100 + y + new, 100 + y + new + n))
+        assert list(arena) == list(range(100, 100 + y)) + kept + list(range(100 + y + n, 120))
 
 
 def test_dot_products_at_the_largest_sums():
