@@ -39,6 +39,8 @@ def random_case(seed: int, tier: Any = "exact", more: int = 3) -> Case:
     times: list[tuple[int, int]] = []  # kernel and stride of each layer, in rows
     for _ in range(int(rng.integers(1, 5))):
         kind, kernel, across = (int(n) for n in rng.integers((0, 1, 1), (5, 5, 4)))
+        if layers and rng.random() < 0.4:
+            kind = 1  # so that words stay words
         stride = int(rng.integers(1, min(kernel, 2) + 1))
         if kind == 0 and values > 1:
             pool = (nn.MaxPool2d, nn.AvgPool2d)[rng.integers(2)]

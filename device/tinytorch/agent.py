@@ -95,6 +95,7 @@ class _Agent:
         times = []
         for kernel, at in model._steps:
             times.append(_time(kernel, model._arena, model._program, at))
+        model.reset()  # it was a step of no stream
         return times
 
     def loaded(self):

@@ -192,7 +192,7 @@ def test_streams_equal_the_specification():
         seen["keeps"] += bool(model.histories)
 
     run()
-    assert seen["words"] > 5 and seen["keeps"] > 20 and seen["move"] > 30, seen
+    assert seen["words"] > 3 and seen["keeps"] > 20 and seen["move"] > 30, seen
 
 
 @pytest.mark.parametrize("tier", ["exact", "lane"])
@@ -204,7 +204,10 @@ def test_a_step_of_the_keyword_network_takes_a_sixth_of_its_window(tier):
     x = rng.normal(0, 1, (16, 1, 48, 10))
     window = quantize(net, x, name="keyword", labels=[], tier=tier)
     model = Model(to_bytes(stream(window, 4)))
-    plan, whole = pack.plan(model), pack.plan(Model(to_bytes(window)))
+    plan = pack.plan(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "MOST_CODE", 1 << 16)  # all of it in machine code
+        whole = pack.plan(Model(to_bytes(window)))
     core = CoreModel(pack.attach_section(model.data, plan.section), CORE)
     steps = rng.integers(-128, 128, (3, 4, 10, 1)).astype(np.int8)
     for sample, y in zip(steps, model.run_stream(steps[None])[0], strict=True):
@@ -253,6 +256,17 @@ def test_a_second_core_agrees(kind, tier, monkeypatch):
         data, x, y = random_case(kind, seed, tier)
         core = CoreModel(pack.attach(data, pack.ARMV6M), second)
         for sample, expected in zip(x[:2], y[:2], strict=True):
+            np.testing.assert_array_equal(core.run(sample)[0], expected)
+
+
+def test_a_second_core_agrees_on_streams(monkeypatch):
+    second = SecondCore()
+    choose_at_random(monkeypatch, np.random.default_rng(0))
+    for seed in range(12):
+        case = random_stream(seed, ("exact", "lane")[seed % 2])
+        model = Model(to_bytes(case.stream))
+        core = CoreModel(pack.attach(model.data, pack.ARMV6M), second)
+        for sample, expected in zip(case.x[0], model.run_stream(case.x[:1])[0], strict=True):
             np.testing.assert_array_equal(core.run(sample)[0], expected)
 
 
