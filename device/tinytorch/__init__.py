@@ -6,6 +6,7 @@ Names are imported when they are first used, so that a program pays only for wha
 _HOMES = {
     "Model": "tinytorch.runtime",
     "Motion": "tinytorch_core.dsp",
+    "INMP441": "tinytorch.sensors.i2s",
     "MPU6050": "tinytorch.sensors.mpu6050",
     "Tensor": "tinytorch_core.tensor",
     "path": "tinytorch.store",

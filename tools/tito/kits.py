@@ -8,11 +8,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tito.closing import Closing
 from tito.errors import Fault, Usage
 from tito.folders import data_folder
 from tito.patience import read_patience
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 VIRTUAL = ("virtual", "pico")
 
@@ -25,6 +30,7 @@ class Kit(Closing):
     port: str
     patience: float = 1.0
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    _image: Path | None = field(default=None, repr=False)
 
     def set(self, **settings: object) -> dict:
         """Change a virtual kit while it runs; faults={...} as in tito.line.Faults, or None."""
@@ -34,6 +40,18 @@ class Kit(Closing):
         except OSError:
             raise Fault(f"The {self.name} kit has ended.") from None
         return _answer(self._process, self.name)
+
+    def hear(self, sound: "Path | NDArray[np.int16] | None", rate: "float | None" = None) -> None:
+        """What a virtual kit's microphone hears each time that it is started from now on.
+
+        sound: a .wav file of 16 bits, an .npy file, or int16 samples (T,), `rate` a second (a .wav
+        file has its own); None: there is no microphone. At the end is the noise of a quiet room.
+        Raises Fault for a file that is not such a recording.
+        """
+        from tito import microphone
+
+        assert self._image
+        microphone.write(self._image, sound, rate)
 
     def cut_power(self) -> None:
         """End a virtual kit without warning."""
@@ -66,16 +84,21 @@ def open_kit(
     faults: dict | None = None,
     replay: Path | None = None,
     rate: float = 25.0,
+    sound: "Path | NDArray[np.int16] | None" = None,
+    sound_rate: float | None = None,
 ) -> Kit:
     """Open the kit that `spec` names: "virtual", "pico", or a serial port.
 
     A virtual kit is started in its own process and stopped by close() or with this process.
     firmware: MicroPython UF2 image for "pico" (default: see tito.firmware). link: a symbolic link
     to the virtual kit's port. faults: see tito.line.Faults. replay: a recording (.npy)
-    for the motion sensor of the emulated Pico, `rate` samples a second (see tito.mpu6050).
+    for the motion sensor of the emulated Pico, `rate` samples a second (see tito.mpu6050). sound,
+    sound_rate: what a virtual kit's microphone hears (see Kit.hear).
     Raises Fault if a virtual kit cannot start. Ports are checked when they are used.
     """
     if spec not in VIRTUAL:
+        if sound is not None:
+            raise Usage(f"Only a virtual kit hears a recording: {spec} has its own microphone.")
         return Kit(spec, spec, read_patience(spec))
     if os.name != "posix":
         raise Fault(f"The {spec} kit needs a pseudo-terminal (Linux, macOS): use a board here.")
@@ -98,7 +121,8 @@ def open_kit(
     )
     try:
         port = _answer(process, spec)["port"]
-        kit = Kit(spec, port, read_patience(port), process)
+        kit = Kit(spec, port, read_patience(port), process, image)
+        kit.hear(sound, sound_rate)
         if faults:
             kit.set(faults=faults)
         return kit

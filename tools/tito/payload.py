@@ -24,6 +24,9 @@ DEVICE = (
     "tinytorch/listen.py",
     "tinytorch/sensors/__init__.py",
     "tinytorch/sensors/mpu6050.py",
+    "tinytorch/sensors/pcm.py",
+    "tinytorch/sensors/i2s.py",
+    "tinytorch/sensors/adc.py",
     "tinytorch/sensors/motion.py",
 )
 SHARED = (
@@ -32,7 +35,7 @@ SHARED = (
     "tinytorch_core/model.py",
     "tinytorch_core/dsp.py",
     "tinytorch_core/listen.py",
-    "tinytorch_core/sound.py",
+    "tinytorch_core/mel.py",
     "tinytorch_core/shapes.py",
     "tinytorch_core/tensor.py",
     "tinytorch_core/nn.py",

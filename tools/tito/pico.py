@@ -20,6 +20,7 @@ from rp2040py.device import MicroPythonDevice
 
 from tito.errors import Fault
 from tito.line import FLASH_BYTES, FULL, Line, run
+from tito.microphone import INMP441, Analog, Sound
 from tito.mpu6050 import MPU6050
 
 PATIENCE = 50
@@ -85,6 +86,8 @@ class EmulatedPico:
         self._simulator.execute = self._execute
         if options.replay:
             MPU6050(device.mcu, np.load(options.replay), options.rate).attach(0)
+        INMP441(device.mcu, Sound(options.image))
+        Analog(device.mcu, Sound(options.image))
         await device.astart(timeout=60)
 
     # USB: bytes to the firmware.
@@ -148,7 +151,8 @@ class EmulatedPico:
             stop()
 
         def beat() -> None:
-            if core.waiting:
+            # State machines have work while the core sleeps, and are slower than real time anyway.
+            if core.waiting and all(pio.stopped for pio in simulator.rp2040.pio):
                 simulator.stopped = True  # ends the batch
             alarm.schedule(BEAT)
 

@@ -21,6 +21,7 @@ from typing import IO
 
 from tito.errors import Fault
 from tito.line import FULL, Line, run
+from tito.microphone import RATES, path_of
 
 # A Pico has 229 KB free after boot. Words are twice as wide here, which is worth another 32 KB to
 # the runtime's own objects; weights and arenas are bytes and weigh the same.
@@ -82,6 +83,8 @@ class VirtualKit:
 
     def _boot(self) -> None:
         env = {"KIT_IMAGE": str(self._image), "PATH": os.environ.get("PATH", "")}
+        for rate in RATES:
+            env[f"KIT_SOUND_{rate}"] = str(path_of(self._image, rate))
         if self._raw:
             env["KIT_RAW"] = "1"
         self._rebooting_raw, self._tail = self._raw, b""
