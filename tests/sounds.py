@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.sound import MOST_LEVEL, Front, tables
-from tinytorch_core import qops, sound
+from tinytorch_core import mel, qops
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES
 
 
@@ -83,7 +83,7 @@ def random_case(seed: int) -> Case:
     }  # fmt: skip
     program = struct.pack(RECORD, *(values.get(f, 0) for f in FIELDS))
     program += tables(front, matrix, bias, shift)
-    arena = bytearray(scratch + sound.scratch_bytes(front.points, front.bands))
+    arena = bytearray(scratch + mel.scratch_bytes(front.points, front.bands))
     arena[: 2 * samples] = x.astype("<i2").tobytes()
     before = bytes(arena)
     qops.mel(arena, program, 0)

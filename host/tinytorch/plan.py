@@ -6,8 +6,8 @@ from tinytorch.graph import INPUT
 from tinytorch.machine import section
 from tinytorch.quantize import Operation, QuantizedNet
 from tinytorch.runtime import Model
+from tinytorch_core.mel import scratch_bytes
 from tinytorch_core.model import CONV2D, DENSE, MEL
-from tinytorch_core.sound import scratch_bytes
 
 # Heap that a model takes beside its program and arena, in bytes by the kit's machine word: for any
 # model, for each operation, for each label, for each byte of the JSON. Fitted to what kits measured

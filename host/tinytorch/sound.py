@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from tinytorch_core.mel import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS, Tables
 from tinytorch_core.model import Op
-from tinytorch_core.sound import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS, Tables
 
 Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
@@ -103,7 +103,7 @@ class Front:
 
 
 def tables(front: Front, matrix: Int16, bias: Int32, shift: int) -> bytes:
-    """The table block of tinytorch_core.sound. matrix: (values, bands); bias: (values,).
+    """The table block of tinytorch_core.mel. matrix: (values, bands); bias: (values,).
 
     Raises ValueError where a sum could leave 32 bits.
     """
@@ -299,7 +299,7 @@ def sound_features(
     scale = 1 / (SCALE * np.maximum(real.std(0), 1))
     matrix, bias = transform * scale[:, None], 0.5 - real.mean(0) * scale
     reach = np.abs(matrix).sum(1) * MOST_LEVEL + np.abs(bias) + front.bands
-    shift = min(31, *np.log2(2.0**31 / reach), *np.log2(32767 / np.abs(matrix).max(1)))
+    shift = min(31, *np.log2(0.999 * 2**31 / reach), *np.log2(32767 / np.abs(matrix).max(1)))
     factor = 1 << int(shift)
     return {
         "kind": "sound",

@@ -119,10 +119,10 @@ def check(program, count, arena_bytes, first=0):
             rows = 0
             _check(f[4:7] == f[7:10] and f[3] <= f[1], "shapes of operation", i)
         elif kind == MEL:
-            from tinytorch_core import sound
+            from tinytorch_core import mel
 
             rows = 0
-            scratch = sound.check(program, f[20], f[4], f[10], f[12], f[7], f[9])
+            scratch = mel.check(program, f[20], f[4], f[10], f[12], f[7], f[9])
             _check(scratch and f[6] == 2, "sound of operation", i)
         else:
             rows = 0
@@ -261,10 +261,10 @@ class Model:
         """Forget all steps so far, in a model of a stream; nothing in another."""
         for at in self._moves:
             f = struct.unpack_from(RECORD, self._program, at)
-            block = bytes((f[18] & 255,)) * 64
             end = f[1] + f[4] * f[5] * f[6]
-            for start in range(f[3], end, 64):
-                n = min(64, end - start)
+            block = memoryview(bytes((f[18] & 255,)) * min(end - f[3], 512))
+            for start in range(f[3], end, len(block)):
+                n = min(len(block), end - start)
                 self._view[start : start + n] = block[:n]
 
     def run(self):

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 from tests.sounds import random_case, random_signal
 from tinytorch import intops
 from tinytorch.sound import Engine, Front, tables
-from tinytorch_core import model, sound
+from tinytorch_core import mel, model
 from tinytorch_core.model import RECORD_BYTES, Op
 
 
@@ -102,20 +102,20 @@ def test_a_record_with_damaged_tables_is_refused():
     case = random_case(3)
     op = Op(case.program, 0)
     fields = (op.in_h, op.kernel_h, op.stride_h, op.out_h, op.out_c)
-    assert sound.check(case.program, op.table, *fields) > 0
-    t = sound.Tables(case.program, op.table)
-    damaged = {name: (at, 0xFF) for at, name in enumerate(sound.HEAD) if name != "floor"}
+    assert mel.check(case.program, op.table, *fields) > 0
+    t = mel.Tables(case.program, op.table)
+    damaged = {name: (at, 0xFF) for at, name in enumerate(mel.HEAD) if name != "floor"}
     for name, (at, byte) in damaged.items():
         program = bytearray(case.program)
         program[RECORD_BYTES + 4 * at + 3] = byte  # far too large, or negative
-        assert sound.check(program, op.table, *fields) == 0, name
+        assert mel.check(program, op.table, *fields) == 0, name
     for place in (t.order, t.counts + 1, t.weights):
         program = bytearray(case.program)
         program[RECORD_BYTES + place + (place == t.order)] = 0xFF
-        assert sound.check(program, op.table, *fields) == 0
-    assert sound.check(case.program, op.table + 4, *fields) == 0
-    assert sound.check(case.program[:-8], op.table, *fields) == 0
-    assert sound.check(case.program, op.table, op.in_h - 3, *fields[1:]) == 0
+        assert mel.check(program, op.table, *fields) == 0
+    assert mel.check(case.program, op.table + 4, *fields) == 0
+    assert mel.check(case.program[:-8], op.table, *fields) == 0
+    assert mel.check(case.program, op.table, op.in_h - 3, *fields[1:]) == 0
 
 
 def test_signals_of_the_cases_differ():

@@ -30,7 +30,7 @@ from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
 from tinytorch.plan import Buffer, place
 from tinytorch.runtime import Model
-from tinytorch_core import sound
+from tinytorch_core import mel
 from tinytorch_core.model import (
     ADD,
     AVG_POOL,
@@ -530,7 +530,7 @@ def _scratch_bytes(choice: Choice, program: bytes) -> int:
     if isinstance(shape, Add):
         return shape.scratch
     if op.kind == MEL:
-        return sound.scratch_bytes(*struct.unpack_from("<2i", program, op.table))
+        return mel.scratch_bytes(*struct.unpack_from("<2i", program, op.table))
     return 4 * _length(op) if op.kind in (CONV2D, DENSE) else 0  # a window in viper
 
 
