@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from fractions import Fraction
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.host.test_quantize import channels_last, forward, random_graph
 from tests.networks import random_network
 from tests.operations import Reference, random_input, random_net
+from tests.streams import random_case as random_stream
 from tinytorch import lanes, nn
 from tinytorch.datasets import digits
 from tinytorch.export import to_bytes
@@ -20,7 +21,7 @@ from tinytorch.quantize import quantize, quantize_nodes, run_integers
 from tinytorch.runtime import Model
 from tinytorch.train import Trainer
 from tinytorch.utils.data import DataLoader
-from tinytorch_core.model import ADD, EXACT, LANE
+from tinytorch_core.model import ADD, EXACT, LANE, MOVE
 from tinytorch_core.quant import LANE_LIMIT
 
 TIERS = [(7, None), (8, None), (7, 8), (8, 3)]
@@ -48,7 +49,7 @@ def random_lanes(seed: int):
 class Watched(Model):
     """A model that remembers the extremes of what every operation got."""
 
-    def _run_arenas(self, x):
+    def run_stream(self, x):
         self.seen: list[tuple[int, int]] = []
 
         def watch(kernel, op):
@@ -64,7 +65,7 @@ class Watched(Model):
             (watch(kernel, op), at) for (kernel, at), op in zip(steps, self.operations, strict=True)
         ]
         try:
-            return super()._run_arenas(x)
+            return super().run_stream(x)
         finally:
             self._steps = steps
 
@@ -82,6 +83,19 @@ def test_no_input_leaves_its_range(seed):
     for (low, high), seen, op in zip(ranges, model.seen, model.operations, strict=True):
         assert low <= seen[0] <= seen[1] <= high
         assert low <= op.x_zero <= high
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_what_is_kept_of_a_stream_is_in_the_range_of_what_was_new(seed):
+    case = random_stream(seed, "lane")
+    model = Watched(to_bytes(case.stream))
+    ranges = lanes.input_ranges(model.operations)
+    layers = [op.kind != MOVE for op in model.operations]
+    assert lanes.input_ranges(case.window.operations) == list(compress(ranges, layers))
+    model.run_stream(case.x)
+    for i, seen in enumerate(model.seen):
+        low, high = ranges[i % len(ranges)]
+        assert low <= seen[0] <= seen[1] <= high
 
 
 @settings(max_examples=60, deadline=None)
