@@ -1,7 +1,7 @@
 # ruff: noqa: PTH123
-"""Runs in MicroPython: examples/gesture/run.py with a model and a replay on the board's flash.
+"""Runs in MicroPython: an example's run.py with a model and a replay on the board's flash.
 
-Arguments: the script, a model file, its features' samples.
+Arguments: the script, a model file, its features' samples, the model's name.
 """
 
 import binascii
@@ -21,14 +21,17 @@ def read(path):
 
 script, model, replay = [read(path) for path in sys.argv[1:4]]
 # What the script uses is imported while the laptop's files can still be seen.
-for name in ("Model", "Motion", "MPU6050", "path"):
+for name in ("Model", "Motion", "MPU6050", "INMP441", "path"):
     getattr(tinytorch, name)
+from tinytorch.kernels import sound  # noqa: E402, F401
+from tinytorch_core import listen, mel  # noqa: E402, F401
+
 os.umount("/")
 ram_flash.new()
-transfer = store.Transfer("gesture", len(model), True)
+transfer = store.Transfer(sys.argv[4], len(model), True)
 transfer.write(0, model)
 transfer.end(binascii.crc32(model))
-store.activate("gesture", "00")
+store.activate(sys.argv[4], "00")
 with open("/replay.bin", "wb") as f:
     f.write(replay)
 exec(script.decode())

@@ -1,6 +1,7 @@
-"""The board's script of the gesture example, in MicroPython: its answers are the laptop's."""
+"""The boards' scripts of the examples, in MicroPython: their answers are the laptop's."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from tinytorch.export import to_bytes
 from tinytorch.features import motion_features, network_input, quantize_windows
 from tinytorch.quantize import Quant, quantize
 from tinytorch.runtime import Model
+from tinytorch.sound import SCALE as SOUND_SCALE
+from tinytorch.sound import Front, sound_features, tables_of
+from tinytorch.spotting import detect_settings, heard, scores_of
+from tinytorch.streaming import listen, stream
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 HERE = Path(__file__).parent
@@ -32,17 +37,47 @@ def test_a_replay_gets_the_laptops_answers(tmp_path):
         net, network_input(x), name="gesture", labels=labels, input=Quant(SCALE, ZERO_POINT),
         features=features,
     )))  # fmt: skip
-    (tmp_path / "gesture.tt").write_bytes(model.data)
-    (tmp_path / "replay.bin").write_bytes(stream.astype("<i2").tobytes())
+    answers = said_by("gesture", tmp_path, model, stream)
+    expected = [labels[best] for best in model.predict_batch(x)]
+    assert [line.split()[0] for line in answers] == expected
+    assert len(set(expected)) > 1
+
+
+def said_by(name: str, folder: Path, model: Model, samples: np.ndarray) -> list[str]:
+    """The lines that an example's script prints of a replay."""
+    (folder / "model.tt").write_bytes(model.data)
+    (folder / "replay.bin").write_bytes(samples.astype("<i2").tobytes())
     path = ":".join(str(p) for p in (ROOT / "device", ROOT / "shared", HERE))
-    files = (ROOT / "examples/gesture/run.py", tmp_path / "gesture.tt", tmp_path / "replay.bin")
+    files = (ROOT / f"examples/{name}/run.py", folder / "model.tt", folder / "replay.bin")
     done = subprocess.run(
-        [micropython(), "-X", "heapsize=2m", str(HERE / "run_example.py"), *map(str, files)],
+        [micropython(), "-X", "heapsize=2m", str(HERE / "run_example.py"), *map(str, files), name],
         capture_output=True, text=True, timeout=60, env={"MICROPYPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr or done.stdout
     said, *answers = done.stdout.splitlines()
     assert said.startswith("replaying /replay.bin")
-    expected = [labels[best] for best in model.predict_batch(x)]
-    assert [line.split()[0] for line in answers] == expected
-    assert len(set(expected)) > 1
+    return answers
+
+
+def test_words_in_a_replay_are_those_that_the_laptop_hears(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = ["yes", "no", "go"]
+    front = Front.usual(8000, bands=8)
+    calm = rng.normal(0, 300, (20, 8000)).astype(np.int16)
+    features = sound_features(calm, front, 8, 12)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, (4, 3), stride=(2, 1)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, 3),
+    )  # fmt: skip
+    fill(net, rng)
+    x = rng.normal(0, 1, (50, 1, 12, 8)).astype(np.float32)
+    window = quantize(net, x, name="keyword", labels=labels, input=Quant(SOUND_SCALE, 0))
+    detect = detect_settings(0.3, labels, smooth=2, threshold=90, refractory=3)
+    told = replace(window, features={**features, "detect": detect})
+    model = Model(to_bytes(listen(stream(told, 4), tables_of(features), front.window, front.hop)))
+    loud = 10 ** np.repeat(rng.uniform(1, 4.3, 40), 640)
+    sound = np.clip(rng.normal(0, loud), -32768, 32767).astype(np.int16)
+    scores = scores_of(model.run_stream(sound.reshape(1, -1, 640))[0][2:], detect)
+    expected = [labels[label] for _, label in heard(scores, labels, detect, 90)]
+    assert [line.split()[0] for line in said_by("keyword", tmp_path, model, sound)] == expected
+    assert len(expected) > 2
