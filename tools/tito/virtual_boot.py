@@ -61,6 +61,7 @@ def _boot(names):
             else:
                 self._samples = self._file.seek(0, 2) // 2
                 self._noise = rate  # the last second is what follows for ever
+            self._bytes = bytearray(2)
             self._rate, self._room = rate, (ibuf - 1) // 128 * 16
             self._pieces, self._held = [], 0  # (first sample, samples), and all together
             self._start, self._due = time.ticks_us(), 0
@@ -103,8 +104,8 @@ def _boot(names):
             if i >= self._samples:
                 i = self._samples - self._noise + (i - self._samples) % self._noise
             self._file.seek(2 * i)
-            low, high = self._file.read(2)
-            return (low | high << 8 ^ 0x8000) - 0x8000
+            self._file.readinto(self._bytes)
+            return (self._bytes[0] | self._bytes[1] << 8 ^ 0x8000) - 0x8000
 
         def deinit(self):
             if self._file:

@@ -28,8 +28,9 @@ _CLOCK = 48000000
 
 _RING = micropython.const(4096)  # samples of two bytes; a DMA ring is aligned to its size
 _MARGIN = micropython.const(64)  # samples that may come while others are converted
-_MOVES = micropython.const(1 << 29)  # a multiple of _RING
 _STALLED = micropython.const(1000)  # ms without a sample
+
+MOVES = 1 << 29  # samples until the DMA channel is started again; a power of 2
 
 
 class Microphone:
@@ -73,7 +74,7 @@ class Microphone:
             self._again = again = rp2.DMA()
         except OSError:
             raise ValueError("No DMA channel is free: close what uses them.") from None
-        self._moves = bytearray(_MOVES.to_bytes(4, "little"))
+        self._moves = bytearray(MOVES.to_bytes(4, "little"))
         again.config(
             read=self._moves,
             write=dma.registers[7:8],  # AL1_TRANS_COUNT_TRIG
@@ -83,7 +84,7 @@ class Microphone:
         dma.config(
             read=_ADC + _FIFO,
             write=self._ring,
-            count=_MOVES,
+            count=MOVES,
             ctrl=dma.pack_ctrl(
                 size=1,
                 inc_read=False,
@@ -94,7 +95,7 @@ class Microphone:
             ),
             trigger=True,
         )
-        self._count = _MOVES  # of the channel when it was looked at last
+        self._count = MOVES  # of the channel when it was looked at last
         self._there = 0  # samples in the ring that were not taken
         self._at = 0  # the first of them
         mem[_ADC + _CS] = 1 | pin - 26 << 12 | 8  # START_MANY
@@ -140,7 +141,7 @@ class Microphone:
     def _come(self):
         """Samples in the ring; the oldest are given up where it was full."""
         count = self._dma.count
-        self._there += (self._count - count) & (_MOVES - 1)
+        self._there += (self._count - count) & (MOVES - 1)
         self._count = count
         over = self._there - (_RING - _MARGIN)
         if over > 0:
