@@ -62,7 +62,7 @@ def compare(
     model: Model, recordings: Recordings, split: str, kit: "Kit | None", limit: "int | None"
 ) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64]]:
     """Laptop and kit on the same clips: figures as tito.inference.compare gives them, the clips'
-    labels and the answers, (N,), of the kit, or without one of the laptop.
+    labels and the laptop's answers, (N,).
 
     limit: how many clips the kit runs. All of them decide the laptop's accuracy.
     """
@@ -87,8 +87,9 @@ def compare(
         "kernels": None,
         "kit": kit.name if kit else None,
     }
+    answers = expected[:, -1].argmax(1)
     if kit is None:
-        return figures, labels, expected[:, -1].argmax(1)
+        return figures, labels, answers
     chosen = spread(labels, limit or len(labels))
     with deployed(model, kit) as (device, measured):
         got = hear(device, model, steps[chosen])
@@ -105,7 +106,7 @@ def compare(
         ram_measured=measured["peak"],
         kernels=measured["kernels"],
     )
-    return figures, labels[chosen], got.outputs[:, -1].argmax(1)
+    return figures, labels, answers
 
 
 def made_up(model: Model, recordings: Recordings, split: str) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def demo(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
     report.comparison(figures, title)
     print()
     picture = args.picture.resolve()
-    write(picture, draw(title, trained, recordings, labels, answers, kit, detection), "picture")
+    write(picture, draw(title, trained, recordings, labels, answers, detection), "picture")
     return {**figures, "picture": str(picture)}
 
 
@@ -166,7 +167,6 @@ def draw(
     recordings: Recordings,
     labels: NDArray,
     answers: NDArray,
-    kit: Kit,
     detection: dict[str, Any],
 ) -> bytes:
     data = keyword_data(recordings, recordings.test_split, trained.features)
@@ -181,7 +181,7 @@ def draw(
         recordings.classes,
         labels,
         answers,
-        f"the kit ({kit.name})",
+        "the int8 model",
         detection["curve"],
         detection["threshold"],
     )
