@@ -18,6 +18,7 @@ from tinytorch.export import to_bytes
 from tinytorch.machine.section import attach_section
 from tinytorch.quantize import quantize
 from tinytorch.runtime import Model
+from tinytorch_core.listen import Detector
 from tito.deploy import connect
 from tito.inference import kernels_of
 from tito.kits import Kit, open_kit
@@ -88,6 +89,26 @@ def test_bad_machine_code_is_refused_before_any_of_it_runs(pico, tmp_path):
         assert sentence in found and bool(found) == bool(sentence)
 
 
+DETECT = {"decay": 31000, "smooth": 2, "threshold": 20, "refractory": 3, "ignore": []}
+LISTENING = {"kind": "sound", "rate": 8000, "frames": 4, "step": 4, "detect": DETECT}
+STEPS = """
+import gc, tinytorch
+from tinytorch_core.listen import Listener, detector_of
+class Tone:
+    rate, channels = 8000, 1
+    def readinto(self, buf): return len(buf)
+def allocated():
+    model = tinytorch.Model(tinytorch.path("words"))
+    listener = Listener(model, Tone(), detector_of(model))
+    listener.step()
+    gc.collect()
+    before = gc.mem_alloc()
+    for _ in range(2): listener.step()
+    return gc.mem_alloc() - before
+print(allocated())
+"""
+
+
 def keyword_network() -> bytes:
     """A small one, in the exact tier; tests/tools/test_bench.py has MLPerf Tiny's in lanes."""
     rng = np.random.default_rng(16)
@@ -100,7 +121,7 @@ def keyword_network() -> bytes:
     fill(net, rng)
     x = rng.normal(0, 1, (8, 1, 49, 10))
     net.eval()
-    made = quantize(net, x, name="words", labels=[str(i) for i in range(12)])
+    made = quantize(net, x, name="words", labels=[str(i) for i in range(12)], features=LISTENING)
     return to_bytes(made, rng.integers(-128, 128, (1, *made.input_shape)).astype(np.int8))
 
 
@@ -116,9 +137,19 @@ def test_a_network_of_the_exact_tier_in_machine_code(pico):
         report = device.put_model(data)
         assert device.run(x.tobytes())[0] == model.run_batch(x).tobytes()
         sent, times = Model(device.fit(data)), device.profile()
+        device.listen({"kind": "wire"})  # the network sees the bytes of the sound
+        heard = device.step(x.tobytes())
         again = device.put_model(data, progress=lambda *a: pytest.fail("it was sent again"))
     assert sent.sha256 == report["sha256"] == again["sha256"] != model.sha256
     kernels = kernels_of(sent)
     assert kernels.count("machine") >= 4
     assert len(times) == len(kernels) - kernels.count("")
     assert abs(plan.ram(sent, 4) / report["peak"] - 1) < 0.05
+    assert heard.output == model.run_batch(x).tobytes()
+    detector = Detector(model.labels, DETECT)
+    assert heard.event == detector.update(heard.output)
+    assert heard.scores == bytes(detector.scores)
+    assert heard.peak == np.abs(np.frombuffer(x.tobytes(), "<i2").astype(int)).max()
+    with Repl(pico.port, pico.patience) as repl:
+        repl.enter(soft_reset=False)
+        assert repl.exec(STEPS, timeout=60).strip() == b"0"

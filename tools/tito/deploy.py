@@ -63,10 +63,11 @@ class Step(NamedTuple):
     """What a step of listening gave.
 
     waited_us: microseconds spent waiting for samples; run_us: of the model and its detector; free:
-    bytes of the kit's heap, less what is yet to be collected, a few KB at most; lost: samples lost
-    since the source was opened; event: the index of the label recognised now, or -1; scores: one
-    byte a label, its smoothed probability, 0 to 255; output: the model's int8 bytes; peak: the
-    loudest sample, 0 to 32768. Where the source has stalled, scores and output are empty.
+    bytes of the kit's heap, counted at every eighth step, less what is yet to be collected, a few
+    KB at most; lost: samples lost since the source was opened; event: the index of the label
+    recognised now, or -1; scores: one byte a label, its smoothed probability, 0 to 255; output: the
+    model's int8 bytes; peak: the loudest sample, 0 to 32768. Where the source has stalled, scores
+    and output are empty.
     """
 
     waited_us: int
