@@ -51,7 +51,7 @@ def _open(settings, rate, channels):
     if kind == "i2s":
         from tinytorch.sensors.i2s import INMP441 as make
     elif kind == "adc":
-        from tinytorch.sensors.adc import AnalogMicrophone as make
+        from tinytorch.sensors.adc import Microphone as make
     else:
         raise ValueError("The board knows no source '%s': use wire, i2s, adc or mpu6050." % kind)
     return make(rate, **settings)

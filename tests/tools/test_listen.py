@@ -132,6 +132,7 @@ def test_what_cannot_listen_says_so_in_a_sentence(device: Device):
         device.listen(wire)
     device.put_model(hearing())
     for source, rate, says in (
+        ({"kind": "adc"}, None, "needs a board with an RP2040"),
         ({"kind": "radio"}, None, "no source 'radio'"),
         (wire, 16000, "listens at 8000 Hz and the source has 16000"),
         ({"kind": "mpu6050"}, None, "of sound does not listen to the source 'mpu6050'"),

@@ -132,8 +132,9 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
         source = LaptopMicrophone(rate)
     if source:
         stack.callback(source.close)
-    what = f"{args.replay.name} " if args.replay else "the laptop's microphone " if wire else ""
-    print(f"listening  {about['name']} on {kit.name} to {what}by {args.source}, {rate:g} Hz")
+    what = "the laptop's microphone" if wire else f"its {args.source}"
+    what = f"{args.replay.name} by {args.source}" if args.replay else what
+    print(f"listening  {about['name']} on {kit.name} to {what}, {rate:g} Hz")
     ear = Ear(about)
     screen = Screen(ear)
     with stack.enter_context(Stop()) as stop:
