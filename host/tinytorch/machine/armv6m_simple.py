@@ -117,7 +117,7 @@ class Pool:
         return 1 if self.window.in_c % 8 or self.wide else 2
 
 
-class _Counted(Kernel):
+class Counted(Kernel):
     """A kernel that counts its own cycles: `cycles`, of what stands in it so far."""
 
     def __init__(self, frame: Frame) -> None:
@@ -163,7 +163,7 @@ class _Counted(Kernel):
         self._counted = len(items)
 
 
-class _Pooling(_Counted):
+class _Pooling(Counted):
     """What a window's pixels become, for some channels at once.
 
     r0 the next pixel's values    r12 from their end to the values of the next one    lr the output
@@ -724,8 +724,8 @@ def add(shape: Add) -> bytes:
     return _add(shape).assemble()
 
 
-def _add(shape: Add) -> _Counted:
-    a = _Counted(Frame("x", "x2", "y", "scratch", "rows", "low", "high", "multiplier", "end"))
+def _add(shape: Add) -> Counted:
+    a = Counted(Frame("x", "x2", "y", "scratch", "rows", "low", "high", "multiplier", "end"))
     a.enter()
     for i, name in enumerate(("x", "x2", "y", "scratch")):
         a.place(1 + i, r0, name)
@@ -734,7 +734,7 @@ def _add(shape: Add) -> _Counted:
     return a
 
 
-def _add_by_tables(a: _Counted, shape: Add) -> None:
+def _add_by_tables(a: Counted, shape: Add) -> None:
     """With h = (total * m + 2**30) >> 31, the output is zero + ((h + 2**(s - 1) - (h < 0)) >> s).
 
     A table has 2 * m * (an input requantized) + 2**30 for -128 to 127, each the upper word and the
@@ -892,7 +892,7 @@ def _entry(a: Kernel) -> None:
     a.adcs(r2, r3)
 
 
-def _add_directly(a: _Counted, shape: Add) -> None:
+def _add_directly(a: Counted, shape: Add) -> None:
     """r8 from -values to 0    r9, r10 ends of the inputs    r11 end of the output
     r12 the first input, requantized, then the output's zero point"""
     for name, value in (("low", shape.low), ("high", shape.high)):
