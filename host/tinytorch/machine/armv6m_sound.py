@@ -56,18 +56,17 @@ class Mel:
 
 
 def shape(op: Op, program: bytes) -> Mel:
-    """Of an operation record.
-
-    Raises ValueError where it has tables that this code cannot do with.
-    """
+    """Of an operation record."""
     head = struct.unpack_from(HEAD_FORMAT, program, op.table)
-    found = Mel(op.kernel_h, op.stride_h, op.out_h, op.out_c, op.low, op.high, head)
-    t = found.tables
-    quarter = op.table + t.twiddle + t.points
-    one, less_i = (struct.unpack_from("<2h", program, at) for at in (op.table + t.twiddle, quarter))
-    if t.free > 2 or one != (1 << 14, 0) or less_i != (0, 1 << 14):
-        raise ValueError("its tables are of an unknown kind")
-    return found
+    return Mel(op.kernel_h, op.stride_h, op.out_h, op.out_c, op.low, op.high, head)
+
+
+def possible(op: Op, program: bytes) -> bool:
+    """Whether its tables are as this code takes them to be."""
+    t = Tables(program, op.table)
+    places = t.twiddle, t.twiddle + t.points
+    factors = [struct.unpack_from("<2h", program, op.table + at) for at in places]
+    return t.free <= 2 and factors == [(1 << 14, 0), (0, 1 << 14)]
 
 
 def mel(shape: Mel) -> bytes:

@@ -1,14 +1,15 @@
 """How many cycles a kernel takes on the Cortex-M0+, before anything is sent.
 
 Convolutions: a count of what is done, and what each of it costs, fitted to cycles that were
-measured on the emulated core (`python -m tests.costs` measures and fits again). Pooling and
-addition count their own instructions.
+measured on the emulated core (`python -m tests.costs` measures and fits again). Pooling,
+addition and features of sound count their own instructions.
 """
 
-from tinytorch.machine import armv6m_simple
+from tinytorch.machine import armv6m_simple, armv6m_sound
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
 from tinytorch.machine.armv6m_average import Average
 from tinytorch.machine.armv6m_simple import Add, Pool
+from tinytorch.machine.armv6m_sound import Mel
 from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE, Op
 
 # Cycles of each, see `counts`.
@@ -98,10 +99,12 @@ def counts(shape: "Dot | Depthwise") -> dict[str, float]:
     }
 
 
-def cycles(shape: "Dot | Depthwise | Average | Pool | Add") -> int:
+def cycles(shape: "Dot | Depthwise | Average | Pool | Add | Mel") -> int:
     """The cycles of one call."""
     if isinstance(shape, Add | Pool):
         return armv6m_simple.cycles(shape)
+    if isinstance(shape, Mel):
+        return armv6m_sound.cycles(shape)
     if isinstance(shape, Average):
         full, rest = divmod(shape.distance, shape.words)
         n = shape.words

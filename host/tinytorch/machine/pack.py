@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tinytorch import lanes
 from tinytorch.graph import INPUT
-from tinytorch.machine import armv6m, armv6m_move, cost, tables
+from tinytorch.machine import armv6m, armv6m_move, armv6m_sound, cost, tables
 from tinytorch.machine.armv6m import (
     Depthwise,
     Dot,
@@ -25,6 +25,7 @@ from tinytorch.machine.armv6m import (
 from tinytorch.machine.armv6m_average import Average, average
 from tinytorch.machine.armv6m_move import Move, move
 from tinytorch.machine.armv6m_simple import Add, Pool, add, pool, simple
+from tinytorch.machine.armv6m_sound import Mel
 from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
@@ -57,7 +58,7 @@ KINDS = {
 }  # fmt: skip
 WEIGHTED = (CONV2D, DEPTHWISE, DENSE)
 
-Shape = Dot | Depthwise | Average | Pool | Add | Move
+Shape = Dot | Depthwise | Average | Pool | Add | Move | Mel
 
 
 @dataclass
@@ -112,7 +113,7 @@ def attach(data: bytes, arch: int) -> bytes:
 def plan(model: Model) -> Plan:
     """Choose kernels for a Cortex-M0+ board, and assemble them."""
     ops, program = model.operations, bytes(model._program)
-    viper = _impossible(ops)
+    viper = _impossible(ops, program)
     while True:
         choices = _choose(ops, program, viper)
         rows = _rows(choices, program)
@@ -149,6 +150,8 @@ def _assemble(shape: Shape, straight: int = armv6m.STRAIGHT) -> bytes:
         return average(shape)
     if isinstance(shape, Move):
         return move()
+    if isinstance(shape, Mel):
+        return armv6m_sound.mel(shape)
     return pool(shape) if isinstance(shape, Pool) else add(shape)
 
 
@@ -168,14 +171,14 @@ def _shrink(codes: dict[Shape, bytes], choices: list[Choice]) -> int:
 # Choosing.
 
 
-def _impossible(ops: list[Op]) -> dict[int, str]:
+def _impossible(ops: list[Op], program: bytes) -> dict[int, str]:
     """The operations that machine code cannot run, and why."""
     found = {}
     for i, op in enumerate(ops):
         if op.kind == DEPTHWISE and _length(op) > MOST_TAPS:
             found[i] = f"{_length(op)} weights a channel are more than {MOST_TAPS}"
-        if op.kind == MEL:
-            found[i] = "there is no machine code for features of sound"
+        if op.kind == MEL and not armv6m_sound.possible(op, program):
+            found[i] = "its tables are of an unknown kind"
     return found
 
 
@@ -201,6 +204,8 @@ def _choose(ops: list[Op], program: bytes, viper: dict[int, str]) -> list[Choice
                 shapes = [None] if layout == 0 else []
             elif op.kind == MOVE:
                 shapes = [] if layout else [Move()]
+            elif op.kind == MEL:
+                shapes = [] if layout else [armv6m_sound.shape(op, program)]
             elif op.kind in WEIGHTED:
                 shapes = list(_shapes(op, layout, chained[i + 1], groups))
             else:
@@ -440,6 +445,8 @@ class _Layout:
                 parameters = put(struct.pack("<6i", *words))
             elif isinstance(shape, Average | Pool):
                 parameters = put(struct.pack("<3i", places[shape], x[0], y))
+            elif isinstance(shape, Mel):
+                parameters = put(struct.pack("<5i", places[shape], x[0], y, scratch, op.table))
             elif isinstance(shape, Move):
                 parameters = put(struct.pack("<4i", places[shape], x[0], y, _bytes(op)))
             elif shape and each:
