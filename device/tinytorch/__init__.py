@@ -7,6 +7,8 @@ _HOMES = {
     "Model": "tinytorch.runtime",
     "Motion": "tinytorch_core.dsp",
     "INMP441": "tinytorch.sensors.i2s",
+    "Listener": "tinytorch_core.listen",
+    "detector_of": "tinytorch_core.listen",
     "MPU6050": "tinytorch.sensors.mpu6050",
     "Tensor": "tinytorch_core.tensor",
     "path": "tinytorch.store",

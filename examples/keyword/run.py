@@ -11,7 +11,6 @@ GP18. Without one it replays /replay.bin: `mpremote connect PORT fs cp replay.bi
 import time
 
 import tinytorch
-from tinytorch_core.listen import Listener, detector_of
 
 
 class Replay:
@@ -39,7 +38,7 @@ def microphone(rate):
 def main():
     model = tinytorch.Model(tinytorch.path("keyword"))
     source = microphone(model.features["rate"])
-    listener = Listener(model, source, detector_of(model))
+    listener = tinytorch.Listener(model, source, tinytorch.detector_of(model))
     lost = 0
     while listener.hear():  # a step of sound, 80 ms
         start = time.ticks_us()
