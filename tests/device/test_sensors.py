@@ -9,7 +9,7 @@ import pytest
 from scipy import signal
 
 from tests.conftest import ROOT, micropython
-from tito import microphone
+from tito import microphone, pdm
 from tito.deploy import connect
 from tito.errors import Fault, Usage
 from tito.kits import open_kit
@@ -115,7 +115,7 @@ def test_lost_samples_are_counted(kit):
     kit.hear(sound(), 8000)
     counted, dropped = ask(kit, "c.overrun(INMP441(8000, buffer=4096), 150)")
     assert dropped > 1000  # two pauses of 150 ms, with a buffer of 64 ms
-    assert dropped <= counted <= dropped + 100
+    assert dropped <= counted <= dropped + 400  # what came while the kit had to wait for its turn
 
 
 def test_without_a_microphone_there_is_nothing(kit):
@@ -128,6 +128,7 @@ def test_what_a_microphone_cannot_do_is_said(kit):
     tried = {
         "INMP441(44100)": "8000 to 48000 Hz in thousands, not 44100",
         "INMP441(8000, gain=7)": "0 to 6 (each step doubles), not 7",
+        "INMP441(8000, buffer=256)": "256 bytes is too small: 8192 do",
         "INMP441(8000, ws=3)": "pins sck=16, ws=3, sd=18",
         "Microphone(8000)": "needs a board with an RP2040",
     }
@@ -169,7 +170,9 @@ def test_resampling_is_scipys(n, old, new):
     np.testing.assert_allclose(microphone.resample(x, old, new), want, atol=1e-6)
 
 
-def test_boards_of_pdm():
-    (said,) = microphone.advice("Arduino Nano RP2040 Connect with RP2040")
-    assert "MP34DT06" in said and "INMP441" in said
-    assert len(microphone.advice()) > 5 and not microphone.advice("Raspberry Pi Pico with RP2040")
+def test_boards_with_pdm_microphones():
+    said = pdm.advice("Seeed XIAO ESP32S3 with ESP32S3")
+    assert "XIAO ESP32S3 Sense speaks PDM" in said and "INMP441" in said
+    assert not pdm.advice("M5Stack AtomS3 Lite with ESP32S3")
+    assert not pdm.advice("Raspberry Pi Pico with RP2040")
+    assert "Arduino Nano RP2040 Connect (MP34DT06)" in pdm.table()

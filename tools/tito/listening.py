@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tinytorch import collection
 from tinytorch.readers import read_npy
 from tinytorch.runtime import Model
-from tito import report
+from tito import pdm, report
 from tito.data import decibels
 from tito.deploy import Device, Step
 from tito.errors import Fault, Usage
@@ -55,6 +55,7 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         help=".wav, .npy or .npz, sent over the wire or sensed by a virtual kit",
     )  # fmt: skip
     p.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
+    p.epilog = pdm.table()
     p.set_defaults(run=monitor)
 
 
@@ -111,6 +112,7 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
         kit.hear(_recording(args.replay, rate, 1), rate)
     about = device.listen(settings)
     stack.callback(device.hush)
+    own = pdm.advice(device.info()["board"]) if args.source in ("i2s", "adc") else ""
     rate, channels = about["rate"], about["channels"]
     source: Source | None = None
     seconds = args.seconds
@@ -135,7 +137,7 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
     what = "the laptop's microphone" if wire else f"its {args.source}"
     what = f"{args.replay.name} by {args.source}" if args.replay else what
     print(f"listening  {about['name']} on {kit.name} to {what}, {rate:g} Hz")
-    ear = Ear(about)
+    ear = Ear(about, own)
     screen = Screen(ear)
     with stack.enter_context(Stop()) as stop:
         for step in steps(device, source, about["step_bytes"]):
@@ -221,6 +223,7 @@ class Ear:
     """What has been heard so far. about: as Device.listen gives it."""
 
     about: dict
+    own: str = ""  # on the board's own microphone
     us: list[int] = field(default_factory=list)
     events: list[tuple[float, str]] = field(default_factory=list)
     scores: bytes = b""
@@ -268,7 +271,9 @@ class Ear:
         sound = self.about["kind"] == "sound"
         if self._silent * self.step_seconds >= SILENCE:
             sensor = "microphone is connected and not muted" if sound else "sensor is connected"
-            yield from self._once("silent", f"The input is silent: see that the {sensor}.")
+            yield from self._once(
+                "silent", f"The input is silent: see that the {sensor}. {self.own}".rstrip()
+            )
         if sound and self._clipped >= CLIPPED:
             yield from self._once(
                 "clips", "The input clips: go further from the microphone, or speak more softly."

@@ -1,4 +1,4 @@
-"""Microphones of the virtual kits that hear a recording, and the boards whose own cannot be used.
+"""Microphones of the virtual kits, which hear a recording.
 
 A recording is heard from the moment in which the board starts its microphone, and at the end there
 is the faint noise of a quiet room. It is as loud as the drivers' defaults expect: with them the
@@ -23,34 +23,6 @@ NANOS = 8  # a cycle of the emulated Pico, at 125 MHz
 NOISE = 8  # of the quiet room, standard deviation
 GAIN = 4  # tinytorch.sensors.i2s has it as its default
 BIAS = 1552  # what an analog microphone's 1.25 V (MAX9814) are on the ADC, of 4096
-
-# What has a PDM microphone. MicroPython reads none of them on the RP2040 and the ESP32: machine.I2S
-# is standard (Philips) I2S (docs.micropython.org, machine.I2S; github.com/micropython/micropython,
-# discussion 9284 and pull requests 8016 and 14176, neither of which was merged).
-PDM = {
-    "Arduino Nano RP2040 Connect": "MP34DT06",
-    "Seeed XIAO ESP32S3 Sense": "",
-    "M5Stack Atom Echo": "SPM1423",
-    "M5Stack AtomU": "SPM1423",
-    "M5Stack AtomS3U": "SPM1423",
-    "M5StickC": "SPM1423",
-    "M5Stack Cardputer": "SPM1423",
-    "LilyGO T-Watch 2020 V3": "",
-    "52Pi PicoMate": "ZTS6531S",
-    "Adafruit PDM microphone breakout": "MP34DT01",
-}
-
-
-def advice(board: str = "") -> list[str]:
-    """A sentence for each known board whose microphone stock MicroPython cannot read, and what to
-    do instead. board: what the board calls itself, for the one sentence on it, if there is one."""
-    return [
-        f"{name}: its microphone{chip and f' ({chip})'} speaks PDM, which stock MicroPython does "
-        "not read: connect an INMP441 on three pins (--source i2s), on an RP2040 an analog "
-        "microphone on an ADC pin (--source adc), or let the laptop listen (--source wire)."
-        for name, chip in PDM.items()
-        if not board or name.lower() in board.lower()
-    ]
 
 
 def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArray[Any], float]:

@@ -16,10 +16,11 @@ it 16 times as loud, so that clipping begins at 96 dB; see tinytorch.sensors.pcm
 
 MicroPython keeps `buffer` bytes of samples while a program does something else: 8 for each, half a
 second at 8 kHz. It says nothing when that is full and samples are dropped, so they are counted by
-the clock: those that must have come by now, less those taken, can be at most what the buffer holds
-(looked at before each read), and at most a few where a read has just emptied it. `lost` may say a
-few samples too many (two of the grains in which they come, 2 x 16, on an ESP32 2 x 256, and 2 ms);
-it misses samples only where the buffer was never full, and not more than that few in ten seconds.
+the clock. Those that must have come by now, less those taken, are in the buffer or lost: looked at
+after each read, they are at most what the buffer holds, and at most a few where the read has just
+emptied it. In doubt they count as lost. "A few" are two of the grains in which samples come (16, on
+an ESP32 256) and those of 2 ms: by so many `lost` may be too large each time that the buffer is
+full, and so many in ten seconds go unseen where it is never full.
 """
 
 import select
@@ -70,6 +71,10 @@ class INMP441:
             grain, held = 256, (max(buffer // 2048, 2) - 1) * 256
         else:
             grain, held = 16, (buffer - 1) // 128 * 16
+        # What the clock may be wrong by: a grain is under way, and a millisecond has begun.
+        few = self._few = grain + rate // 1000
+        if held < 2 * few:
+            raise ValueError("A microphone's buffer of %s bytes is too small: 8192 do." % buffer)
         try:
             self._i2s = machine.I2S(
                 number,
@@ -82,6 +87,7 @@ class INMP441:
                 rate=rate,
                 ibuf=buffer,
             )
+            now = time.ticks_ms()
         except MemoryError:
             raise ValueError(
                 "There is no room for the microphone's buffer of %d bytes: make it smaller."
@@ -94,13 +100,12 @@ class INMP441:
             ) from None
         self.rate, self.lost = rate, 0
         self._khz, self._held = rate // 1000, held
-        self._few = 2 * (grain + self._khz)
         # Polling puts I2S into the mode in which readinto returns with what is there.
         self._poll = select.poll()
         self._poll.register(self._i2s, select.POLLIN)
         self._raw = bytearray(4 * _WORDS)
         self._next = self._end = 0  # the words in _raw that are not yet asked for
-        self._start(time.ticks_ms())
+        self._start(now)
 
     def readinto(self, buf):
         """Fill buf, of an even length, with int16 samples; returns the bytes it put there.
@@ -129,19 +134,19 @@ class INMP441:
 
     def _fill(self):
         """Take what there is into _raw, and wait for it if need be: how many words?"""
-        missing = self._missing(time.ticks_ms()) - self._held
-        if missing > 0:
-            self._lose(missing)
         if self._end < _WORDS:  # it was empty a moment ago
             time.sleep_ms(_WORDS // self._khz)
         for _ in self._poll.ipoll(_STALLED):
             n = self._i2s.readinto(self._raw) >> 2
+            now = time.ticks_ms()
+            over = self._missing(now) + self._few - self._held
+            if over > 0:
+                self._lose(over)
             self._next, self._end = 0, n
             self._gone += n
             if n < _WORDS:  # it is empty now
-                now = time.ticks_ms()
                 missing = self._missing(now)
-                if missing > self._few:
+                if missing > 2 * self._few:
                     self._lose(missing)
                 if time.ticks_diff(now, self._since) > _SURE:
                     self._start(now)
