@@ -36,6 +36,7 @@ from tinytorch_core.model import Op
 
 HALF = 1 << 13  # of a product with a twiddle factor
 ONES = 0x00010001
+LEAST_SHARED = 4  # butterflies with a twiddle factor, for a loop of their own to pay
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class _Mel(Counted):
         super().__init__(
             Frame(
                 "x", "y", "spectrum", "table", "frames", "quieter",
-                "size", "skip", "first", "high", "low",
+                "number", "high", "low",
             )
         )  # fmt: skip
         self.shape, self.t = shape, shape.tables
@@ -97,7 +98,7 @@ class _Mel(Counted):
         self.step(d, self.shape.head[HEAD.index(name)], scratch)
 
     def pair(self, a: Register, b: Register, d: Register, halve: bool) -> None:
-        """d = a - b and a += b, both halved where that is so; b is lost."""
+        """d = a - b and a += b, both halved where that is so; d may be b only then."""
         if halve:
             self.adds(a, a, b)
             self.adds(a, a, 1)
@@ -275,75 +276,120 @@ def _first_stages(a: _Mel) -> None:
 
 
 def _stages(a: _Mel) -> None:
-    """The others, which halve: for each twiddle factor, all butterflies that use it.
+    """The others, which halve. As long as many butterflies share a twiddle factor, they follow each
+    other; after that, the factors do.
 
-    r0, r1 numbers    r2, r3 cos and sin    r8 half of a product    r9 end    r10 to the next ones
-    r11 twiddles    r12 from one number to the other    lr the factor's first number
+    r0, r1 numbers    r2, r3 cos and sin    r8 half of a product    r9 end
+    r11 bytes from a factor to the next    r12 bytes of half a group
     """
     count = a.t.points // 2
-    if count == 4:
-        return
-    stages = count.bit_length() - 3
-    a.get(r4, "spectrum")
-    a.load(r3, 8 * count)
-    a.adds(r3, r3, r4)
-    a.mov(r9, r3)
+    sizes = [1 << i for i in range(2, count.bit_length() - 1)]
+    shared = [size for size in sizes if count // (2 * size) >= LEAST_SHARED]
+    a.get(r3, "spectrum")
+    a.load(r4, 8 * count)
+    a.adds(r4, r4, r3)
+    a.mov(r9, r4)
     a.load(r3, HALF)
     a.mov(r8, r3)
-    a.load(r3, count)
-    a.put(r3, "skip")
-    a.movs(r3, 4 * 8)
-    a.label("stage")
-    with a.times(stages):
-        a.mov(r12, r3)
-        a.put(r3, "size")
+    a.movs(r3, 8 * sizes[0])
+    a.mov(r12, r3)
+    a.load(r3, 2 * a.t.points // sizes[0])
+    a.mov(r11, r3)
+    if shared:
+        _shared_factors(a, shared)
+    _factors(a, sizes[len(shared) :])
+
+
+def _next_stage(a: _Mel, sizes: list[int], label: str) -> None:
+    """Twice as large halves with twice as many factors: to the label until all sizes are done."""
+    a.mov(r3, r11)
+    a.lsrs(r3, r3, 1)
+    a.mov(r11, r3)
+    a.mov(r4, r12)
+    a.lsls(r4, r4, 1)
+    a.mov(r12, r4)
+    if len(sizes) > 1:
+        a.cmp(r3, a.t.points // sizes[-1])
+        a.b(label, "ne")
+
+
+def _butterfly(a: _Mel) -> None:
+    """Of the numbers at r0 and r1, which go on to the next ones."""
+    a.ldr(r4, r1, 0)
+    a.ldr(r5, r1, 4)
+    _product(a)
+    a.ldr(r4, r0, 0)
+    a.ldr(r5, r0, 4)
+    a.pair(r4, r6, r6, True)
+    a.pair(r5, r7, r7, True)
+    a.stmia(r0, r4, r5)
+    a.stmia(r1, r6, r7)
+
+
+def _shared_factors(a: _Mel, sizes: list[int]) -> None:
+    """r10 to the next numbers with this factor    lr the next factor, in the table"""
+    a.label("shared.stage")
+    with a.times(len(sizes)):
+        a.mov(r3, r12)
         a.lsls(r4, r3, 1)
         a.subs(r4, r4, 8)
         a.mov(r10, r4)
-        a.get(r0, "spectrum")
-        a.mov(lr, r0)
-        a.adds(r3, r3, r0)
-        a.put(r3, "first")
         a.part(r5, "twiddle", r4)
-        a.label("factor")
-        with a.times((count - 4) / stages):
-            a.mov(r11, r5)
+        a.get(r0, "spectrum")
+        a.label("shared.factor")
+        with a.times(sum(sizes) / len(sizes)):
+            a.put(r0, "number")
+            a.ldr(r2, r5)
+            a.add(r5, r11)
+            a.mov(lr, r5)
             a.mov(r1, r12)
             a.adds(r1, r1, r0)
-            a.ldr(r2, r5)
             a.asrs(r3, r2, 16)
             a.sxth(r2, r2)
-            a.label("butterfly")
-            with a.times(count / 2 * stages / (count - 4)):
-                a.ldr(r4, r1, 0)
-                a.ldr(r5, r1, 4)
-                _product(a)
-                a.ldr(r4, r0, 0)
-                a.ldr(r5, r0, 4)
-                a.pair(r4, r6, r6, True)
-                a.pair(r5, r7, r7, True)
-                a.stmia(r0, r4, r5)
-                a.stmia(r1, r6, r7)
+            a.label("shared.butterfly")
+            with a.times(a.t.points / 4 * len(sizes) / sum(sizes)):
+                _butterfly(a)
                 a.add(r0, r10)
                 a.add(r1, r10)
                 a.cmp(r0, r9)
-                a.b("butterfly", "lo")
-            a.movs(r0, 8)
-            a.add(r0, lr)
-            a.mov(lr, r0)
-            a.get(r4, "skip")
-            a.mov(r5, r11)
-            a.adds(r5, r5, r4)
-            a.get(r4, "first")
-            a.cmp(r0, r4)
-            a.b("factor", "ne")
-        a.get(r4, "skip")
-        a.lsrs(r4, r4, 1)
-        a.put(r4, "skip")
-        a.get(r3, "size")
-        a.lsls(r3, r3, 1)
-        a.cmp(r4, 4)
-        a.b("stage", "ne")
+                a.b("shared.butterfly", "lo")
+            a.get(r0, "number")
+            a.adds(r0, r0, 8)
+            a.mov(r5, lr)
+            a.get(r3, "spectrum")
+            a.add(r3, r12)
+            a.cmp(r0, r3)
+            a.b("shared.factor", "ne")
+        _next_stage(a, sizes, "shared.stage")
+
+
+def _factors(a: _Mel, sizes: list[int]) -> None:
+    """r10 end of a half    lr the next factor, in the table"""
+    groups = sum(a.t.points // (4 * size) for size in sizes)
+    a.label("stage")
+    with a.times(len(sizes)):
+        a.get(r0, "spectrum")
+        a.label("group")
+        with a.times(groups / len(sizes)):
+            a.part(r3, "twiddle", r2)
+            a.mov(r1, r12)
+            a.adds(r1, r1, r0)
+            a.mov(r10, r1)
+            a.label("butterfly")
+            with a.times(a.t.points / 4 * len(sizes) / groups):
+                a.ldr(r2, r3)
+                a.add(r3, r11)
+                a.mov(lr, r3)
+                a.asrs(r3, r2, 16)
+                a.sxth(r2, r2)
+                _butterfly(a)
+                a.mov(r3, lr)
+                a.cmp(r0, r10)
+                a.b("butterfly", "ne")
+            a.mov(r0, r1)
+            a.cmp(r0, r9)
+            a.b("group", "ne")
+        _next_stage(a, sizes, "stage")
 
 
 def _product(a: _Mel) -> None:
