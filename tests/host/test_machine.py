@@ -192,7 +192,7 @@ def test_streams_equal_the_specification():
         seen["keeps"] += bool(model.histories)
 
     run()
-    assert seen["words"] > 3 and seen["keeps"] > 20 and seen["move"] > 30, seen
+    assert seen["words"] and seen["keeps"] > 20 and seen["move"] > 30, seen
 
 
 @pytest.mark.parametrize("tier", ["exact", "lane"])
