@@ -48,10 +48,13 @@ class Kit(Closing):
         file has its own); None: there is no microphone. At the end is the noise of a quiet room.
         Raises Fault for a file that is not such a recording.
         """
-        from tito import microphone
-
         assert self._image
-        microphone.write(self._image, sound, rate)
+        for old in self._image.parent.glob(f"{self._image.stem}.sound.*"):
+            old.unlink()
+        if sound is not None:
+            from tito import microphone
+
+            microphone.write(self._image, sound, rate)
 
     def cut_power(self) -> None:
         """End a virtual kit without warning."""

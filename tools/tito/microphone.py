@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rp2040py.gpio_pin import GPIOPinState
 
 from tinytorch.readers import read_npy
 from tito.errors import Fault
@@ -73,15 +72,11 @@ def path_of(image: Path, rate: int) -> Path:
     return image.with_suffix(f".sound.{rate}")
 
 
-def write(image: Path, sound: "Path | NDArray[np.int16] | None", rate: "float | None") -> None:
-    """Let the kit with this flash image hear `sound`, as for read(), or nothing. Raises Fault.
+def write(image: Path, sound: "Path | NDArray[np.int16]", rate: "float | None") -> None:
+    """Let the kit with this flash image hear `sound`, as for read(). Raises Fault.
 
     What is kept is the sound, and after it a second of the room's noise, which goes on for ever.
     """
-    for to in RATES:
-        path_of(image, to).unlink(missing_ok=True)
-    if sound is None:
-        return
     samples, old = read(sound, rate)
     for to in RATES:
         noise = np.random.default_rng(0).normal(0, NOISE, to)
@@ -134,7 +129,7 @@ class INMP441:
     def _clocked(self, new: Any, old: Any) -> None:
         self._pio = pio = self._mcu.pio[self._sck.function_select & 1]  # functions 6 and 7
         self._alarm.schedule(((pio.next_due_fp - pio.cycle_fp + 255 >> 8) + 0.01) * NANOS)
-        if new != GPIOPinState.LOW:
+        if new:  # not GPIOPinState.LOW
             return
         if self._ws.output_value:
             self._left = False

@@ -21,7 +21,6 @@ from typing import IO
 
 from tito.errors import Fault
 from tito.line import FULL, Line, run
-from tito.microphone import RATES, path_of
 
 # A Pico has 229 KB free after boot. Words are twice as wide here, which is worth another 32 KB to
 # the runtime's own objects; weights and arenas are bytes and weigh the same.
@@ -83,8 +82,7 @@ class VirtualKit:
 
     def _boot(self) -> None:
         env = {"KIT_IMAGE": str(self._image), "PATH": os.environ.get("PATH", "")}
-        for rate in RATES:
-            env[f"KIT_SOUND_{rate}"] = str(path_of(self._image, rate))
+        env["KIT_SOUND"] = str(self._image.with_suffix(".sound"))  # see tito.microphone.path_of
         if self._raw:
             env["KIT_RAW"] = "1"
         self._rebooting_raw, self._tail = self._raw, b""

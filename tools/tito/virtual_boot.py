@@ -49,13 +49,13 @@ def _boot(names):
         RX, MONO = 0, 0
 
         def __init__(self, number, *, sck, ws, sd, mode, bits, format, rate, ibuf):
-            sound = os.getenv(f"KIT_SOUND_{rate}")
-            if mode or format or bits != 32 or ws.number != sck.number + 1 or not sound:
+            known = rate in (8000, 16000)
+            if mode or format or bits != 32 or ws.number != sck.number + 1 or not known:
                 raise ValueError(
                     "the virtual port reads mono, 32 bits, at 8000 or 16000 Hz, with ws at sck + 1"
                 )
             try:
-                self._file = laptop.open(sound, "rb")
+                self._file = laptop.open(f"{os.getenv('KIT_SOUND')}.{rate}", "rb")
             except OSError:
                 self._file = None
             else:

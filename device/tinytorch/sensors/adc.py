@@ -1,4 +1,4 @@
-"""Analog microphones with an amplifier (MAX9814, MAX4466, KY-037 ...) on the ADC of an RP2040.
+"""Analog microphones with an amplifier (MAX9814, MAX4466 ...) on the ADC of an RP2040.
 
 Wires: OUT to GP26 (or GP27, GP28), VDD to 3V3, GND to AGND (pin 33 of a Pico: quieter than GND).
 VDD to 3V3 and not to 5 V, which the ADC would not survive. A MAX9814's GAIN is left open (60 dB).
