@@ -17,7 +17,9 @@ def cache_folder() -> Path:
 def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
     """The file `name` in the cache, downloaded from `url` unless it is there with this SHA-256.
 
-    Raises OSError if it cannot be had, or if what came has another checksum.
+    A transfer that broke off goes on where it stopped. If what it makes with what was kept has the
+    wrong checksum, it begins anew. Raises OSError if the file cannot be had, or if all of what came
+    has another checksum.
     """
     import pooch
     import requests
@@ -25,44 +27,56 @@ def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
     pooch.get_logger().setLevel("ERROR")
     target = cache_folder() / name
     part = target.with_name(f"{target.name}.part")
+    doing = f"fetching {name}"
 
     def resume(url: str, temporary: str, _: Any) -> None:
-        _resume(url, part, progress)
+        _resume(url, part, doing, progress)
         shutil.move(part, temporary)
 
-    try:
-        path = pooch.retrieve(
-            url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=resume
-        )
-    except ValueError as error:
-        raise OSError(f"what {url} sent has the wrong checksum") from error
-    except requests.RequestException as error:
-        raise OSError(f"{url} cannot be reached") from error
-    return Path(path)
+    while True:
+        kept = part.exists()
+        try:
+            path = pooch.retrieve(
+                url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=resume
+            )
+            return Path(path)
+        except ValueError as error:
+            if not kept:
+                raise OSError(f"what {url} sent has the wrong checksum") from error
+            doing = f"what was kept of {name} was damaged: fetching it anew"
+        except requests.RequestException as error:
+            if part.exists():
+                message = f"{url} broke off: the next time goes on from there"
+            else:
+                message = f"{url} cannot be reached"
+            raise OSError(message) from error
 
 
-def _resume(url: str, part: Path, progress: bool) -> None:
+def _resume(url: str, part: Path, doing: str, progress: bool) -> None:
     """Download `url` to `part`, from where an earlier attempt stopped if the server can."""
     import requests
     from tqdm import tqdm
 
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # Compressed on its way, a part would be one of another sequence of bytes.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=(5, 30)) as answer:
         if answer.status_code == 416:  # Nothing is missing any more; the checksum judges it.
             return
         answer.raise_for_status()
-        if answer.status_code != 206:
-            have = 0
+        if have and answer.status_code != 206:
+            have, doing = 0, f"{doing} from its beginning"
         size = answer.headers.get("Content-Length")  # not every server says
         total = have + int(size) if size else None
         with (
             part.open("r+b" if have else "wb") as f,
             tqdm(
-                desc=f"fetching {part.stem}", total=total, initial=have,
+                desc=doing, total=total, initial=have,
                 unit="B", unit_scale=True, leave=False, disable=not progress,
             ) as bar,
         ):  # fmt: skip
             f.seek(have)
             for block in answer.iter_content(1 << 16):
                 bar.update(f.write(block))
+            if total and f.tell() < total:
+                raise requests.ConnectionError(f"{total - f.tell()} bytes of {url} are missing")

@@ -258,7 +258,7 @@ def archive():
 
 
 @contextmanager
-def served(content, cut_first=False, says_length=True):
+def served(content, cut_first=False, says_length=True, resumes=True):
     """A local server of one file, which can break off its first answer in the middle."""
     seen = []
 
@@ -266,7 +266,7 @@ def served(content, cut_first=False, says_length=True):
         def do_GET(self):
             wanted = self.headers["Range"]
             seen.append(wanted)
-            start = int(wanted[6:-1]) if wanted else 0
+            start = int(wanted[6:-1]) if wanted and resumes else 0
             if start >= len(content):
                 self.send_error(416)
                 return
@@ -318,13 +318,37 @@ def test_fetch_resumes(home):
     content = np.random.default_rng(0).bytes(300_000)
     digest = hashlib.sha256(content).hexdigest()
     with served(content, cut_first=True) as (url, seen):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="broke off: the next time goes on"):
             fetch(url, digest, "some.bin", progress=False)
         kept = (cache_folder() / "some.bin.part").stat().st_size
         assert 0 < kept < len(content)
         assert fetch(url, digest, "some.bin", progress=False).read_bytes() == content
     assert seen == [None, f"bytes={kept}-"]
     assert [p.name for p in cache_folder().iterdir()] == ["some.bin"]
+
+
+def test_fetch_begins_anew_where_the_server_cannot_resume(home, capsys):
+    content = np.random.default_rng(0).bytes(300_000)
+    digest = hashlib.sha256(content).hexdigest()
+    with served(content, cut_first=True, resumes=False) as (url, seen):
+        with pytest.raises(OSError, match="broke off"):
+            fetch(url, digest, "some.bin", progress=False)
+        assert fetch(url, digest, "some.bin").read_bytes() == content
+    assert len(seen) == 2 and seen[1].startswith("bytes=")
+    assert "fetching some.bin from its beginning" in capsys.readouterr().err
+    assert [p.name for p in cache_folder().iterdir()] == ["some.bin"]
+
+
+@pytest.mark.parametrize("kept", [b"part of another file", b"more" * 100])
+def test_fetch_begins_anew_if_what_was_kept_is_not_of_this_file(home, capsys, kept):
+    content = np.random.default_rng(0).bytes(300)
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "some.bin.part").write_bytes(kept)
+    with served(content) as (url, seen):
+        path = fetch(url, hashlib.sha256(content).hexdigest(), "some.bin")
+    assert path.read_bytes() == content
+    assert seen == [f"bytes={len(kept)}-", None]
+    assert "some.bin was damaged: fetching it anew" in capsys.readouterr().err
 
 
 def test_fetch_completes_what_was_whole_but_not_yet_checked(home):
