@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinytorch import speech
 from tinytorch.cache import fetch
 from tinytorch.recordings import Recordings, read_all
 from tinytorch.simulator import simulate
@@ -28,15 +29,17 @@ def load(
     seed: int = 0,
     progress: bool = True,
 ) -> Recordings:
-    """Recordings from one file or several; without any, of motion the magic-wand set, without that
-    simulated strokes.
+    """Recordings from one file or several; without any, of motion the magic-wand set or simulated
+    strokes, of sound Speech Commands or synthetic speech.
 
     The result's `source` says which; its classes all have recordings. Raises ValueError or
-    FileNotFoundError for a bad file.
+    FileNotFoundError for a bad file, ImportError where there is nothing to speak with.
     """
     if files is not None:
         paths = [files] if isinstance(files, str | Path) else files
         return read_all(paths).of_used_classes()
+    if kind == "sound":
+        return speech.words(seed=seed, progress=progress)
     try:
         return magic_wand(progress)
     except OSError:

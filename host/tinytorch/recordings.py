@@ -57,6 +57,11 @@ class Recordings:
         return list(dict.fromkeys(self.splits.tolist()))
 
     @property
+    def made(self) -> str:
+        """A word for recordings that nobody made, for every output to say: "" for real ones."""
+        return "" if not self.simulated else "synthetic" if self.is_sound else "simulated"
+
+    @property
     def is_sound(self) -> bool:
         """Is it sound, and not motion?"""
         return self.rate >= SOUND and self.channels == 1

@@ -92,7 +92,7 @@ def teach(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
         "simulated": recordings.simulated,
         "split": split,
     }
-    title = f"gestures of the split '{split}'" + (", simulated" if recordings.simulated else "")
+    title = f"gestures of the split '{split}'" + (recordings.made and f", {recordings.made}")
     report.comparison(figures, title)
     print()
     picture = args.picture.resolve()

@@ -118,7 +118,10 @@ def load_recordings(paths: "list[Path] | None", kind: str = "motion") -> Recordi
 
     kind: "motion" or "sound", of those to use where no files are given.
     """
-    recordings = datasets.load(paths, kind)
+    try:
+        recordings = datasets.load(paths, kind)
+    except ImportError as error:
+        raise Fault(str(error)) from None
     print(f"data       {recordings.source}")
     return recordings
 
@@ -339,7 +342,7 @@ def evaluate(args: argparse.Namespace) -> dict:
         "split": args.split,
     }
     title = f"{model.name} on the split '{args.split}'"
-    report.comparison(figures, title + (", simulated" if recordings.simulated else ""))
+    report.comparison(figures, title + (recordings.made and f", {recordings.made}"))
     return figures
 
 

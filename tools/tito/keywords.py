@@ -152,8 +152,7 @@ def demo(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
         "split": split,
         **{key: value for key, value in detection.items() if key != "curve"},
     }
-    kind = ", synthetic" if recordings.simulated else ""
-    title = f"keywords of the split '{split}'{kind}"
+    title = f"keywords of the split '{split}'" + (recordings.made and f", {recordings.made}")
     report.comparison(figures, title)
     print()
     picture = args.picture.resolve()

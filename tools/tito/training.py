@@ -104,8 +104,8 @@ def train(args: argparse.Namespace) -> dict:
         "seconds": round(perf_counter() - start, 1),
     }
     rows = [("epochs", str(result["epochs"])), ("accuracy, float", report.percent(score.accuracy))]
-    simulated = ", simulated" if recordings.simulated else ""
-    report.table(rows, f"{result['samples']} samples of the split '{split}'{simulated}")
+    title = f"{result['samples']} samples of the split '{split}'"
+    report.table(rows, title + (recordings.made and f", {recordings.made}"))
     print(f"\nwrote      {out}")
     return result
 
