@@ -27,7 +27,7 @@ def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
     pooch.get_logger().setLevel("ERROR")
     target = cache_folder() / name
     part = target.with_name(f"{target.name}.part")
-    doing = f"fetching {name}"
+    doing = f"fetching {target.name}"
 
     def resume(url: str, temporary: str, _: Any) -> None:
         _resume(url, part, doing, progress)
@@ -43,7 +43,7 @@ def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
         except ValueError as error:
             if not kept:
                 raise OSError(f"what {url} sent has the wrong checksum") from error
-            doing = f"what was kept of {name} was damaged: fetching it anew"
+            doing = f"what was kept of {target.name} was damaged: fetching it anew"
         except requests.RequestException as error:
             if part.exists():
                 message = f"{url} broke off: the next time goes on from there"

@@ -37,6 +37,8 @@ def load(
     """
     if files is not None:
         paths = [files] if isinstance(files, str | Path) else files
+        if not paths:
+            raise ValueError("There is no data file in the list: give one or more.")
         return read_all(paths).of_used_classes()
     if kind == "sound":
         return speech.words(seed=seed, progress=progress)

@@ -197,18 +197,18 @@ def read(path: "str | Path") -> Recordings:
 
     check(data.dtype.kind in "iuf", f"has data of type {data.dtype}: write int16 samples")
     check(data.size, "has no samples in it: record some")
-    encoding = str(arrays["encoding"]) if "encoding" in arrays else ""
+    encoding = str(arrays["encoding"].astype(str)) if "encoding" in arrays else ""
     check(encoding in ("", MULAW), f"has the encoding '{encoding}': write int16, or {MULAW}")
     if encoding:
         check(data.dtype == np.uint8, f"has data of type {data.dtype} and not the bytes of {MULAW}")
         data = MULAW_VALUES[data]
-    sound = rate.size == 1 and rate.dtype.kind in "iuf" and rate.min() >= SOUND
-    if sound and data.ndim == (1 if "offsets" in arrays else 2):
-        check(
-            data.dtype.kind != "f",
-            f"has sound of type {data.dtype}: write int16 samples, 32767 for full scale",
-        )
+    fast = rate.size == 1 and rate.dtype.kind in "iuf" and rate.min() >= SOUND
+    if fast and data.ndim == (1 if "offsets" in arrays else 2):
         data = data[..., None]
+    sound = fast and data.shape[-1] == 1
+    units = "int16 samples, 32767 for full scale" if sound else "milli-g and 0.1 degrees a second"
+    # Floats from -1 to 1 would become silence, and unsigned bytes a click.
+    check(not sound or data.dtype.kind == "i", f"has sound of type {data.dtype}: write {units}")
     if "offsets" in arrays:
         check(data.ndim == 2, f"has data with {data.ndim} axes beside offsets: write (rows, C)")
         offsets = arrays["offsets"]
@@ -247,9 +247,9 @@ def read(path: "str | Path") -> Recordings:
         data = np.rint(data)
     check(
         data.min() >= -32768 and data.max() <= 32767,
-        "has samples that do not fit in int16: write milli-g and 0.1 degrees a second",
+        f"has samples that do not fit in int16: write {units}",
     )
-    check(np.any(data), "has nothing but zeros in it: write milli-g and 0.1 degrees a second")
+    check(np.any(data), f"has nothing but zeros in it: write {units}")
     data = data.astype(np.int16, copy=False)
     people = next((arrays[key] for key in ("subject", "speaker") if key in arrays), None)
     return Recordings(
