@@ -4,18 +4,22 @@ Speech Commands v0.02: Warden, 2018, "Speech Commands: A Dataset for Limited-Voc
 Recognition", CC BY 4.0.
 """
 
+import ctypes
 import re
 import tarfile
 import wave
 from collections.abc import Iterator, Sequence
+from ctypes.util import find_library
 from dataclasses import replace
 from hashlib import sha1
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tinytorch import serialize
 from tinytorch.cache import cache_folder, fetch
@@ -36,13 +40,18 @@ FULL = (
     "speech_commands_v0.02.tar.gz",
     "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 )
+OWN_RATE = 16000
 BACKGROUND = "_background_noise_"
+LISTS = {"validation_list.txt": "val", "testing_list.txt": "test"}
 OTHER_WORDS = 16  # one clip in so many of the full set's other words is kept
 NOISE_CLIPS = 600  # cut from each of the full set's recordings of noise
 # Percent of the speakers for the splits test and val, where the archive does not say.
 TEST, VAL = 20, 15
+EDITION = 1  # of what is kept in the cache, which is made again after a change here
 
 Int16 = NDArray[np.int16]
+# A clip: a second of sound, its class, split, speaker and word.
+Clip = tuple[Int16, str, str, str, str]
 
 
 def speech_commands(rate: int = 8000, full: bool = False, progress: bool = True) -> Recordings:
@@ -52,57 +61,55 @@ def speech_commands(rate: int = 8000, full: bool = False, progress: bool = True)
     whose speakers are split here into train, val and test, or the full one with its own splits.
     rate: 16000, or less. Raises OSError if they are in neither place.
     """
-    if not 0 < rate <= 16000:
+    if not 0 < rate <= OWN_RATE:
         raise ValueError(f"Speech Commands have 16000 Hz and cannot be had at {rate}: give less.")
-    name = f"speech_commands_{'full' if full else 'small'}_{rate}.npz"
-    kept = cache_folder() / name
-    if not kept.exists():
-        file, digest = FULL if full else TEST_SET
-        archive = fetch(PLACE + file, digest, file, progress)
-        with tarfile.open(archive, "r|gz") as tar:
-            clips = list(_full(tar, rate) if full else _small(tar, rate))
-        serialize.write(kept, _packed(clips, rate))
+    clips = (_full if full else _small)(rate, progress)
+    found = _kept(f"speech_commands_{'full' if full else 'small'}", clips, rate)
     size = "" if full else ", the small set"
-    return replace(read(kept), source=f"Speech Commands v0.02 by Google{size}, CC BY 4.0.")
+    return replace(found, source=f"Speech Commands v0.02 by Google{size}, CC BY 4.0.")
 
 
-# A clip: its samples, its class, its split or "" until that is known, who said it, its word.
-Clip = tuple[Int16, str, str, str, str]
-
-
-def _small(tar: tarfile.TarFile, rate: int) -> Iterator[Clip]:
-    for path, file in _files(tar):
+def _small(rate: int, progress: bool) -> Iterator[Clip]:
+    for path, file in _files(TEST_SET, progress):
         kind = path.parent.name
-        if path.suffix == ".wav" and kind in CLASSES:
-            speaker = _speaker(path)
-            yield _second(read_wave(file)[0], rate), kind, _share(speaker), speaker, kind
+        if kind in CLASSES and ".wav" in path.suffixes:
+            speaker, word = _who(path)
+            split = _share(_number(speaker) % 100)
+            yield _second(read_wave(file)[0], rate), kind, split, speaker, word or kind
 
 
-def _full(tar: tarfile.TarFile, rate: int) -> Iterator[Clip]:
+def _full(rate: int, progress: bool) -> Iterator[Clip]:
     listed: dict[str, str] = {}
-    clips: list[tuple[str, Clip]] = []
-    for path, file in _files(tar):
-        word = path.parent.name
-        if path.name in ("validation_list.txt", "testing_list.txt"):
-            split = "val" if path.name[0] == "v" else "test"
-            listed |= dict.fromkeys(file.read().decode().split(), split)
-        elif path.suffix != ".wav":
+    missing = set(LISTS)
+    for path, file in _files(FULL, progress):
+        if path.name in LISTS:
+            listed |= dict.fromkeys(file.read().decode().split(), LISTS[path.name])
+            missing -= {path.name}
+            if not missing:
+                break
+    for path, file in _files(FULL, progress):
+        word, name = path.parent.name, f"{path.parent.name}/{path.name}"
+        if path.suffix != ".wav":
             continue
-        elif word == BACKGROUND:
+        if word == BACKGROUND:
             yield from _noise(read_wave(file)[0], rate, path.stem)
-        elif word in WORDS or _number(f"{word}/{path.name}") % OTHER_WORDS == 0:
+        elif word in WORDS or _number(name) % OTHER_WORDS == 0:
             kind = word if word in WORDS else UNKNOWN
-            clip = _second(read_wave(file)[0], rate), kind, "train", _speaker(path), word
-            clips.append((f"{word}/{path.name}", clip))
-    for name, (samples, kind, split, speaker, word) in clips:
-        yield samples, kind, listed.get(name, split), speaker, word
+            second = _second(read_wave(file)[0], rate)
+            yield second, kind, listed.get(name, "train"), _who(path)[0], word
 
 
-def _files(tar: tarfile.TarFile) -> Iterator[tuple[Path, IO[bytes]]]:
-    for member in tar:
-        file = tar.extractfile(member) if member.isfile() else None
-        if file is not None:
-            yield Path(member.name), BytesIO(file.read())
+def _files(archive: tuple[str, str], progress: bool) -> Iterator[tuple[Path, IO[bytes]]]:
+    """The files of an official archive one after the other, without unpacking it."""
+    name, digest = archive
+    packed = fetch(PLACE + name, digest, name, progress)
+    with tarfile.open(packed, "r|gz") as tar:
+        for member in tqdm(
+            tar, f"reading {name}", unit=" files", leave=False, disable=not progress
+        ):
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is not None:
+                yield Path(member.name), BytesIO(file.read())
 
 
 def _noise(samples: Int16, rate: int, name: str) -> Iterator[Clip]:
@@ -110,10 +117,10 @@ def _noise(samples: Int16, rate: int, name: str) -> Iterator[Clip]:
     rng = np.random.default_rng(_number(name))
     bounds = np.cumsum([0, 100 - TEST - VAL, VAL, TEST]) * len(samples) // 100
     for i, split in enumerate(("train", "val", "test")):
-        first, last = int(bounds[i]), int(bounds[i + 1]) - 16000
+        first, last = int(bounds[i]), int(bounds[i + 1]) - OWN_RATE
         share = NOISE_CLIPS * (100 - TEST - VAL, VAL, TEST)[i] // 100
         for start in rng.integers(first, max(first, last) + 1, share):
-            yield _second(samples[start : start + 16000], rate), SILENCE, split, name, SILENCE
+            yield _second(samples[start : start + OWN_RATE], rate), SILENCE, split, name, SILENCE
 
 
 def read_wave(file: IO[bytes]) -> tuple[Int16, int]:
@@ -134,42 +141,56 @@ def resample(samples: NDArray[Any], count: int) -> Int16:
 
 
 def _second(samples: Int16, rate: int) -> Int16:
-    """A second of 16 kHz in its middle, at another rate."""
-    missing = max(0, 16000 - len(samples))
+    """The second in the middle of a clip of 16 kHz, at another rate."""
+    missing = max(0, OWN_RATE - len(samples))
     padded = np.pad(samples, (missing // 2, missing - missing // 2))
-    start = (len(padded) - 16000) // 2
-    return resample(padded[start : start + 16000], rate)
+    start = (len(padded) - OWN_RATE) // 2
+    return resample(padded[start : start + OWN_RATE], rate)
 
 
-def _speaker(path: Path) -> str:
-    found = re.search(r"([0-9a-f]{8})_nohash", path.stem)
-    return found[1] if found else path.stem
+def _who(path: Path) -> tuple[str, str]:
+    """The speaker of a file, and its word where the name says it: bed_3ff840aa_nohash_0.wav.wav."""
+    found = re.match(r"(?:(.*)_)?([0-9a-f]{8})_nohash", path.name)
+    return (found[2], found[1] or "") if found else (path.stem, "")
 
 
 def _number(name: str) -> int:
     return int(sha1(name.encode()).hexdigest()[:8], 16)
 
 
-def _share(speaker: str) -> str:
+def _share(percent: int) -> str:
     """The split of a speaker, always the same."""
-    percent = _number(speaker) % 100
     return "test" if percent < TEST else "val" if percent < TEST + VAL else "train"
 
 
-def _packed(clips: list[Clip], rate: int) -> bytes:
-    """The clips as an .npz in the layout of tinytorch.recordings."""
-    if not clips:
+def _kept(name: str, clips: Iterator[Clip], rate: int) -> Recordings:
+    """The recordings of a file in the cache, which is made of the clips unless it is there."""
+    path = cache_folder() / f"{name}_{rate}_{EDITION}.npz"
+    if not path.exists():
+        content = _packed(clips, rate)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        serialize.write(path, content)
+    return read(path)
+
+
+def _packed(clips: Iterator[Clip], rate: int) -> bytes:
+    """The clips as an .npz in the layout of tinytorch.recordings, without keeping them all."""
+    codes, about = bytearray(), []
+    for samples, *rest in clips:
+        codes += to_mulaw(samples).tobytes()
+        about.append(rest)
+    if not about:
         raise OSError("the archive of Speech Commands has no clips in it")
-    samples, kinds, splits, speakers, words = zip(*clips, strict=True)
+    kinds, splits, speakers, spoken = zip(*about, strict=True)
     content = BytesIO()
-    np.savez_compressed(
+    np.savez(
         content,
-        data=np.stack([to_mulaw(clip) for clip in samples]),
+        data=np.frombuffer(codes, np.uint8).reshape(-1, rate),
         encoding=np.array(MULAW),
         label=np.array([CLASSES.index(kind) for kind in kinds], np.uint8),
         split=np.array(splits),
         speaker=np.array(speakers),
-        word=np.array(words),
+        word=np.array(spoken),
         sample_rate=np.array(rate),
         classes=np.array(CLASSES),
     )
@@ -183,32 +204,36 @@ OTHERS = [
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "visual", "learn",
 ]  # fmt: skip
 ACCENTS = ["en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029"]
-VARIANTS = ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5"]
-VOICES = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
+# Variants of a voice, in an order in which no split has only men or only women.
+VOICES = [
+    "m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m6", "belinda", "m7", "linda",
+    "m8", "Annie", "Andy", "Alicia", "adam", "aunty", "Denis", "steph", "Michael", "Andrea",
+    "david", "shelby", "grandpa", "grandma", "max", "zac",
+]  # fmt: skip
 SYNCHRONOUS, RATE, PITCH, RANGE, UTF8 = 2, 1, 3, 4, 1  # of espeak-ng/speak_lib.h
 
 
 class Espeak:
-    """The speech synthesizer espeak-ng, by its library: the system's, or of `espeakng-loader`.
+    """The speech synthesizer espeak-ng, by its library: of `espeakng-loader`, or the system's.
 
     rate: Hz of what `say` gives. Raises ImportError where there is none.
     """
 
     def __init__(self) -> None:
-        import ctypes
-        from ctypes.util import find_library
+        data: bytes | None = None
+        try:
+            import espeakng_loader
 
-        library, data = find_library("espeak-ng"), None
-        if library is None:
-            try:
-                import espeakng_loader
-            except ImportError as error:
-                raise ImportError(
-                    "There is no espeak-ng here to speak: pip install 'tinytorch[tts]'."
-                ) from error
             library = str(espeakng_loader.get_library_path())
             data = str(espeakng_loader.get_data_path()).encode()
-        self._lib = ctypes.CDLL(library)
+        except ImportError:
+            library = find_library("espeak-ng") or ""
+        if not library:
+            raise ImportError("There is no espeak-ng here to speak: pip install 'tinytorch[tts]'.")
+        try:
+            self._lib = ctypes.CDLL(library)
+        except OSError as error:
+            raise ImportError(f"The espeak-ng in {library} cannot be loaded: {error}.") from error
         self.rate = self._lib.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
         if self.rate <= 0:
             raise ImportError(f"The espeak-ng in {library} does not start: install it again.")
@@ -224,67 +249,66 @@ class Espeak:
 
         self._take = kind(take)  # as long as the library may call it
         self._lib.espeak_SetSynthCallback(self._take)
-        self._size = ctypes.c_size_t
 
     def say(self, text: str, voice: str, speed: int, pitch: int, swing: int) -> Int16:
         """speed: words a minute, 80 to 450; pitch and swing: 0 to 100."""
         if self._lib.espeak_SetVoiceByName(voice.encode()):
-            raise ValueError(f"This espeak-ng has no voice {voice}.")
+            raise ImportError(f"This espeak-ng has no voice {voice}: install a newer one.")
         for which, value in ((RATE, speed), (PITCH, pitch), (RANGE, swing)):
             self._lib.espeak_SetParameter(which, value, 0)
         self._said.clear()
         spoken = text.encode() + b"\0"
-        self._lib.espeak_Synth(spoken, self._size(len(spoken)), 0, 0, 0, UTF8, None, None)
+        size = ctypes.c_size_t(len(spoken))
+        self._lib.espeak_Synth(spoken, size, 0, 0, 0, UTF8, None, None)
         return np.concatenate(self._said) if self._said else np.zeros(0, np.int16)
 
 
 def synthetic_speech(
-    seed: int = 0, rate: int = 8000, each: int = 3, voices: Sequence[str] = VOICES
+    seed: int = 0,
+    rate: int = 8000,
+    each: int = 5,
+    voices: Sequence[str] = VOICES,
+    progress: bool = True,
 ) -> Recordings:
-    """The words of Speech Commands by espeak-ng's voices, one second each, with noise.
+    """The classes of Speech Commands by espeak-ng's voices, one second each, with noise.
 
-    each: clips of a word by each voice. No split shares a voice. The seed decides all but some of
-    a voice's own noise. Raises ImportError without espeak-ng.
+    each: clips of a class by each voice, in several accents. No split shares a voice. From the
+    cache, or made, which takes a quarter of a minute: espeak-ng's own noise is another every time.
+    Raises ImportError without espeak-ng.
     """
+    name = f"synthetic_speech_{len(voices)}x{each}_{seed}"
+    found = _kept(name, _synthetic(seed, rate, each, voices, progress), rate)
+    source = f"Synthetic speech (espeak-ng), seed {seed}."
+    return replace(found, source=source, simulated=True)
+
+
+def _synthetic(
+    seed: int, rate: int, each: int, voices: Sequence[str], progress: bool
+) -> Iterator[Clip]:
     espeak, rng = Espeak(), np.random.default_rng(seed)
-    shares = {voice: _share(voice) for voice in voices}
-    signals: list[Int16] = []
-    labels: list[int] = []
-    splits: list[str] = []
-    subjects: list[str] = []
-    for voice in voices:
-        for kind in CLASSES:
-            for _ in range(each):
-                sound = np.zeros(rate)
-                if kind != SILENCE:
-                    word = str(rng.choice(OTHERS)) if kind == UNKNOWN else kind
-                    sound = _placed(_spoken(espeak, word, voice, rng), rate, espeak.rate, rng)
-                sound += _hiss(rate, rng) * 10 ** rng.uniform(0.5, 2.7)
-                signals.append(np.clip(np.rint(sound), -32768, 32767).astype(np.int16)[:, None])
-                labels.append(CLASSES.index(kind))
-                splits.append(shares[voice])
-                subjects.append(voice)
-    return Recordings(
-        signals, np.array(labels, np.int64), np.array(splits), list(CLASSES), float(rate),
-        f"Synthetic speech (espeak-ng), seed {seed}.", True, np.array(subjects),
-    )  # fmt: skip
+    shown = tqdm(voices, "speaking", unit=" voices", leave=False, disable=not progress)
+    for number, voice in enumerate(shown):
+        split = _share(37 * number % 100)  # each split gets voices from all of the list
+        for kind in chain(*[CLASSES] * each):
+            word = str(rng.choice(OTHERS)) if kind == UNKNOWN else kind
+            sound = _hiss(rate, rng) * 10 ** rng.uniform(0.5, 2.7)
+            if kind != SILENCE:
+                accent = rng.choice(ACCENTS)
+                speed, pitch, swing = rng.integers((110, 20, 10), (220, 80, 90)).tolist()
+                said = espeak.say(word, f"{accent}+{voice}", speed, pitch, swing)
+                sound += resample(_placed(said, espeak.rate, rng), rate)
+            samples = np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
+            yield samples, kind, split, voice, word
 
 
-def _spoken(espeak: Espeak, word: str, voice: str, rng: np.random.Generator) -> Int16:
-    speed, pitch, swing = (int(rng.integers(*span)) for span in ((110, 220), (20, 80), (10, 90)))
-    return espeak.say(word, voice, speed, pitch, swing)
-
-
-def _placed(
-    spoken: Int16, rate: int, own_rate: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _placed(spoken: Int16, rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """A word somewhere in a second, as loud as people are near and far from a microphone."""
-    heard = np.flatnonzero(np.abs(spoken.astype(np.int32)) > 200)
-    spoken = spoken[heard[0] : heard[-1] + 1] if len(heard) else spoken
-    word = resample(spoken, max(1, round(len(spoken) * rate / own_rate)))[:rate].astype(np.float64)
+    peak = max(1, int(np.abs(spoken.astype(np.int32)).max(initial=0)))
+    heard = np.flatnonzero(np.abs(spoken.astype(np.int32)) > peak / 100)
+    word = spoken[heard[0] : heard[-1] + 1][:rate] if len(heard) else spoken[:0]
     start = int(rng.integers(0, rate - len(word) + 1))
     second = np.zeros(rate)
-    second[start : start + len(word)] = word * 10 ** rng.uniform(-1, 0)
+    second[start : start + len(word)] = word * (10 ** rng.uniform(3.2, 4.4) / peak)
     return second
 
 
@@ -303,10 +327,10 @@ def words(rate: int = 8000, seed: int = 0, progress: bool = True) -> Recordings:
     """
     try:
         return speech_commands(rate, progress=progress)
-    except OSError:
-        why = "Speech Commands could not be fetched."
+    except OSError as error:
+        why = f"Speech Commands could not be fetched: {error}."
     try:
-        made = synthetic_speech(seed, rate)
+        made = synthetic_speech(seed, rate, progress=progress)
     except ImportError as error:
         raise ImportError(
             f"{why} For synthetic speech in their place: pip install 'tinytorch[tts]'; or give "
