@@ -16,6 +16,9 @@ OBJECTS = {4: (2860, 166, 31, 1.75), 8: (4290, 330, 71, 1.75)}
 # The same of binding machine code, whose module is only loaded for it: for any model, for each
 # operation (models of 3 to 23 operations on the RP2040).
 MACHINE = (5700, 72)
+# The same of a stream of sound, whose tables are checked and whose seven buffers are filled (on the
+# virtual kit MEL's kernel in viper is loaded for it, too).
+STREAM = {4: 12400, 8: 21600}
 
 
 @dataclass
@@ -106,6 +109,8 @@ def ram(model: Model, word: int) -> int:
     amounts = (1, len(model.operations), len(model.labels), model.meta_bytes)
     objects = sum(n * each for n, each in zip(amounts, OBJECTS[word], strict=True))
     parts = [model.program_bytes, found.arena_bytes if found else model.arena_bytes]
+    if model.histories:
+        objects += STREAM[word]
     if found:
         parts.append(len(found.data))
         objects += MACHINE[0] + MACHINE[1] * len(model.operations)

@@ -14,9 +14,9 @@ that your board has. For half a second after the start an INMP441 gives silence 
 Full scale is a sound of 120 dB, and speech in a room is at 60 to 70. The default `gain` of 4 makes
 it 16 times as loud, so that clipping begins at 96 dB; see tinytorch.sensors.pcm for the filter.
 
-MicroPython keeps `buffer` bytes of samples while a program does something else: 8 for each, half a
-second at 8 kHz. It says nothing when that is full and samples are dropped, so they are counted by
-the clock. Those that must have come by now, less those taken, are in the buffer or lost: looked at
+MicroPython keeps `buffer` bytes of samples while a program does something else: 8 for each, a
+quarter of a second at 8 kHz. It says nothing when that is full and samples are dropped, so they are
+counted by the clock. Those that must have come by now, less those taken, are in the buffer or lost: looked at
 after each read, they are at most what the buffer holds, and at most a few where the read has just
 emptied it. In doubt they count as lost. "A few" are two of the grains in which samples come (16, on
 an ESP32 256) and those of 2 ms: by so many `lost` may be too large each time that the buffer is
@@ -48,7 +48,7 @@ class INMP441:
 
     channels = 1
 
-    def __init__(self, rate=8000, sck=None, ws=None, sd=None, gain=4, buffer=32768, number=0):
+    def __init__(self, rate=8000, sck=None, ws=None, sd=None, gain=4, buffer=16384, number=0):
         import machine
 
         if rate % 1000 or not 8000 <= rate <= 48000:
