@@ -167,7 +167,7 @@ class Drawn(Dataset):
 
 def keyword_data(recordings: Recordings, split: str, features: dict[str, Any]) -> TensorDataset:
     """A split as the network takes it, unvaried: inputs (N, 1, frames, values) and labels (N,)."""
-    clips, labels = recordings.clips(split, samples_of(features))
+    clips, labels = recordings.clips(split, samples_of(features), features["window"])
     return TensorDataset(network_input(Features(features)(clips)), labels)
 
 

@@ -22,7 +22,7 @@ from tinytorch.streaming import listen, stream
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 # What a board does with the scores unless a model says otherwise: steps to smooth over, the score
 # (0 to 255) that a keyword needs, and steps in which it is not heard twice.
-SMOOTH, THRESHOLD, REFRACTORY = 4, 160, 12
+SMOOTH, THRESHOLD, REFRACTORY = 4, 130, 12
 VECTORS = 6  # steps of sound in the model file, for a kit to prove itself with
 PART = 25  # seconds of a long stream that run as one of many side by side
 

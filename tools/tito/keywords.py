@@ -68,7 +68,7 @@ def compare(
     """
     assert model.features is not None  # Recordings.for_model has refused a model without
     features = model.features
-    clips, labels = recordings.clips(split, samples_of(features))
+    clips, labels = recordings.clips(split, samples_of(features), features["window"])
     steps = spotting.steps_of(clips, features)
     expected = model.run_stream(steps).reshape(*steps.shape[:2], -1)
     figures: dict[str, Any] = {

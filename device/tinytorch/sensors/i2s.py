@@ -16,11 +16,11 @@ it 16 times as loud, so that clipping begins at 96 dB; see tinytorch.sensors.pcm
 
 MicroPython keeps `buffer` bytes of samples while a program does something else: 8 for each, a
 quarter of a second at 8 kHz. It says nothing when that is full and samples are dropped, so they are
-counted by the clock. Those that must have come by now, less those taken, are in the buffer or lost: looked at
-after each read, they are at most what the buffer holds, and at most a few where the read has just
-emptied it. In doubt they count as lost. "A few" are two of the grains in which samples come (16, on
-an ESP32 256) and those of 2 ms: by so many `lost` may be too large each time that the buffer is
-full, and so many in ten seconds go unseen where it is never full.
+counted by the clock. Those that must have come by now, less those taken, are in the buffer or lost:
+looked at after each read, they are at most what the buffer holds, and at most a few where the read
+has just emptied it. In doubt they count as lost. "A few" are two of the grains in which samples
+come (16, on an ESP32 256) and those of 2 ms: by so many `lost` may be too large each time that the
+buffer is full, and so many in ten seconds go unseen where it is never full.
 """
 
 import select
