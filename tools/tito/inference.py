@@ -51,7 +51,8 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         type=Path,
         required=True,
         metavar="X.npy",
-        help="float32, or int8 as the network takes it; the first axis is samples",
+        help="float32, or int8 as the network takes it; of a model that listens int16; the first "
+        "axis is samples, or steps",
     )
     p.add_argument("--output", type=output_file, required=True, metavar="Y.npy", help="gets int8")
     add_kit(p, required=True)
@@ -296,8 +297,8 @@ def run(args: argparse.Namespace) -> dict:
     }
 
 
-def read_inputs(path: Path, model: Model) -> NDArray[np.int8]:
-    """The samples of a .npy file, (N, *input_shape) or (N, values), as int8."""
+def read_inputs(path: Path, model: Model) -> NDArray[Any]:
+    """The samples of a .npy file, (N, *input_shape) or (N, values), as the model's integers."""
     if not path.is_file():
         raise Usage(f"There is no input file {path}.")
     try:
@@ -311,12 +312,14 @@ def read_inputs(path: Path, model: Model) -> NDArray[np.int8]:
             f"{path} has the shape {x.shape} and the model takes (N, "
             f"{', '.join(map(str, model.input_shape))}): one sample a row."
         )
-    if x.dtype.kind == "f":
+    takes = model.input_type
+    if x.dtype.kind == "f" and takes == "int8":
         if not np.isfinite(x).all():
             raise Fault(f"{path} holds NaN or infinity: repair it or leave these samples out.")
         x = model.quantize(x)
-    if x.dtype != np.int8:
-        raise Fault(f"{path} holds {x.dtype} and the model takes float32 or int8.")
+    if x.dtype != takes:
+        also = "float32 or " if takes == "int8" else ""
+        raise Fault(f"{path} holds {x.dtype} and the model takes {also}{takes}.")
     return x.reshape(len(x), *model.input_shape)
 
 
