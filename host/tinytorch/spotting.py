@@ -199,7 +199,7 @@ def curve(
     spoken, truth = keywords_in_silence(recordings, split, features, seed)
     outputs = model.run_stream(steps_of(spoken, features))
     word_scores = [scores_of(each.reshape(len(each), -1), detect) for each in outputs]
-    thresholds = np.arange(0, 256, 4)
+    thresholds = np.union1d(np.arange(0, 256, 4), detect["threshold"])
     accepts, rejects = [], []
     for threshold in thresholds.tolist():
         accepts.append(len(heard(scores, labels, detect, threshold)) / hours)
