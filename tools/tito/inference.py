@@ -420,7 +420,7 @@ def profile(args: argparse.Namespace) -> dict:
 
 def profile_float(args: argparse.Namespace) -> dict:
     """Each layer of a network in float, as it trains on this laptop."""
-    from tinytorch import gesture, nn, randn, recipes, serialize
+    from tinytorch import gesture, keyword, nn, randn, recipes, serialize
     from tinytorch.profile import profile
 
     if args.kit:
@@ -429,9 +429,13 @@ def profile_float(args: argparse.Namespace) -> dict:
         raise Usage(f"There is no file {args.model}: make one with `tito train`.")
     net: nn.Module
     shape: tuple[int, ...]
-    if serialize.load_with_metadata(args.model)[1].get("kind") == "gesture":
+    kind = serialize.load_with_metadata(args.model)[1].get("kind")
+    if kind == "gesture":
         trained, _ = gesture.load_gesture(args.model)
         net, shape = trained.net, (trained.features["channels"], trained.features["window"])
+    elif kind == "keyword":
+        hearing, _ = keyword.load_keyword(args.model)
+        net, shape = hearing.net, (1, hearing.features["frames"], hearing.features["values"])
     else:
         net, about = recipes.load_net(args.model)
         shape = tuple(about["shape"])
