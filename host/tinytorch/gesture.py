@@ -1,13 +1,12 @@
 """Recognising gestures from a motion sensor: the network, and how it is trained."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import nn, random, serialize
+from tinytorch import nn, random
 from tinytorch.autograd import Tensor
 from tinytorch.callbacks import Checkpoint
 from tinytorch.export import to_bytes
@@ -16,21 +15,14 @@ from tinytorch.optim import Adam
 from tinytorch.optim.lr_scheduler import CosineAnnealingLR
 from tinytorch.quantize import Quant, QuantizedNet, quantize
 from tinytorch.recordings import Recordings
-from tinytorch.train import Epoch, Trainer
+from tinytorch.train import Trainer
+from tinytorch.trained import Trained, load_trained, save_trained
 from tinytorch.transforms import Compose, Jitter, RotateAxes, Scale, TimeShift, TimeWarp
 from tinytorch.utils.data import DataLoader, TensorDataset, Transformed
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 EPOCHS = 60
 VARIANTS = 4  # of each validation window
-
-
-class Trained(NamedTuple):
-    """A trained network in eval mode, how training went, and the features for the model file."""
-
-    net: nn.Sequential
-    history: list[Epoch]
-    features: dict[str, Any]
 
 
 def window_for(recordings: Recordings) -> int:
@@ -171,22 +163,13 @@ def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gest
 
 def save_gesture(path: "str | Path", trained: Trained, classes: list[str]) -> None:
     """Write a trained network as safetensors, with what it takes to build and quantize it again."""
-    metadata = {
-        "kind": "gesture",
-        "classes": classes,
-        "features": trained.features,
-        "history": [asdict(epoch) for epoch in trained.history],
-    }
-    serialize.save(trained.net.state_dict(), path, metadata)
+    save_trained(path, "gesture", trained, classes)
 
 
 def load_gesture(path: "str | Path") -> tuple[Trained, list[str]]:
     """What `save_gesture` wrote: the network and its classes. Raises ValueError for others."""
-    tensors, metadata = serialize.load_with_metadata(path)
-    if metadata.get("kind") != "gesture":
-        raise ValueError(f"{path} holds no trained gesture network: make one with `tito train`.")
-    features, classes = metadata["features"], metadata["classes"]
-    net = gesture_net(features["channels"], len(classes), features["window"])
-    net.load_state_dict(tensors)
-    net.eval()
-    return Trained(net, [Epoch(**epoch) for epoch in metadata["history"]], features), classes
+    return load_trained(
+        path,
+        "gesture",
+        lambda features, classes, _: gesture_net(features["channels"], classes, features["window"]),
+    )

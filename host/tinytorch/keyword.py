@@ -1,6 +1,5 @@
 """Recognising spoken words: the network, and how it is trained."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import nn, random, serialize
+from tinytorch import nn, random
 from tinytorch.autograd import Tensor
 from tinytorch.callbacks import Checkpoint
 from tinytorch.nn import functional
@@ -24,7 +23,8 @@ from tinytorch.sound import (
     samples_of,
     sound_features,
 )
-from tinytorch.train import Epoch, Trainer
+from tinytorch.train import Trainer
+from tinytorch.trained import Trained, load_trained, save_trained
 from tinytorch.transforms import ChannelMask, Compose, TimeMask
 from tinytorch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -42,14 +42,6 @@ CALIBRATION = 512  # clips of the training data
 
 Int16 = NDArray[np.int16]
 Floats = NDArray[np.float32]
-
-
-class Trained(NamedTuple):
-    """A trained network in eval mode, how training went, and the features for the model file."""
-
-    net: nn.Sequential
-    history: list[Epoch]
-    features: dict[str, Any]
 
 
 def keyword_net(values: int, classes: int, width: int = WIDTH) -> nn.Sequential:
@@ -257,23 +249,15 @@ def quantized_keyword(
 
 def save_keyword(path: "str | Path", trained: Trained, classes: list[str]) -> None:
     """Write a trained network as safetensors, with what it takes to build and quantize it again."""
-    metadata = {
-        "kind": "keyword",
-        "classes": classes,
-        "width": trained.net[0].weight.shape[0],
-        "features": trained.features,
-        "history": [asdict(epoch) for epoch in trained.history],
-    }
-    serialize.save(trained.net.state_dict(), path, metadata)
+    save_trained(path, "keyword", trained, classes)
 
 
 def load_keyword(path: "str | Path") -> tuple[Trained, list[str]]:
     """What `save_keyword` wrote: the network and its classes. Raises ValueError for others."""
-    tensors, metadata = serialize.load_with_metadata(path)
-    if metadata.get("kind") != "keyword":
-        raise ValueError(f"{path} holds no trained keyword network: make one with `tito train`.")
-    features, classes = metadata["features"], metadata["classes"]
-    net = keyword_net(features["values"], len(classes), metadata["width"])
-    net.load_state_dict(tensors)
-    net.eval()
-    return Trained(net, [Epoch(**epoch) for epoch in metadata["history"]], features), classes
+    return load_trained(
+        path,
+        "keyword",
+        lambda features, classes, tensors: keyword_net(
+            features["values"], classes, len(tensors["0.weight"])
+        ),
+    )

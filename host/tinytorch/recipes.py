@@ -29,6 +29,7 @@ from tinytorch.optim import lr_scheduler
 from tinytorch.quantize import Quant, QuantizedNet, quantize
 from tinytorch.readers import read_csv, read_npz
 from tinytorch.train import Trainer, evaluate
+from tinytorch.trained import Trained
 from tinytorch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 from tinytorch.zoo import build_net
 from tinytorch_core.dsp import SCALE, ZERO_POINT
@@ -344,7 +345,7 @@ def _trainer(
 def _save_net(path: Path, config: Config, trainer: Trainer, data: Parts) -> None:
     if config.model.kind == "gesture" and config.data.source == "gesture":
         assert isinstance(trainer.net, nn.Sequential)
-        trained = gesture.Trained(trainer.net, trainer.history, data.about["features"])
+        trained = Trained(trainer.net, trainer.history, data.about["features"])
         gesture.save_gesture(path, trained, data.classes)  # as `tito quantize` reads it
         return
     about = {"classes": data.classes, "shape": data.shape, "outputs": data.outputs, **data.about}

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.keyword import Trained, quantized_keyword
+from tinytorch.keyword import quantized_keyword
 from tinytorch.quantize import QuantizedNet
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.sound import samples_of, tables_of
 from tinytorch.streaming import listen, stream
+from tinytorch.trained import Trained
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 # What a board does with the scores unless a model says otherwise: steps to smooth over, the score

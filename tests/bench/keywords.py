@@ -23,6 +23,7 @@ from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.sound import SCALE
 from tinytorch.train import evaluate
+from tinytorch.trained import Trained
 from tinytorch.utils.data import DataLoader
 
 TIERS: dict[str, dict[str, Any]] = {
@@ -32,7 +33,7 @@ TIERS: dict[str, dict[str, Any]] = {
 AT_MOST = 0.7  # points below float
 
 
-def judge(trained: keyword.Trained, recordings: Recordings) -> dict[str, float]:
+def judge(trained: Trained, recordings: Recordings) -> dict[str, float]:
     """The right answers in percent, of the float network and of each tier."""
     data = keyword.keyword_data(recordings, recordings.test_split, trained.features)
     accuracy = evaluate(trained.net, DataLoader(data, 128)).accuracy

@@ -10,6 +10,7 @@ from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.simulator import simulate
 from tinytorch.train import evaluate
+from tinytorch.trained import Trained
 from tinytorch.utils.data import DataLoader
 
 
@@ -117,9 +118,7 @@ def test_other_sensors_and_classes():
     some = recordings([100] * 30, channels=6, classes=3)
     net, _, features = gesture.train_gesture(some, epochs=1, progress=False)
     assert (features["channels"], features["window"], features["rate"]) == (6, 128, 50.0)
-    assert Model(
-        gesture.quantize_gesture(gesture.Trained(net, [], features), some)
-    ).output_shape == (3,)
+    assert Model(gesture.quantize_gesture(Trained(net, [], features), some)).output_shape == (3,)
 
 
 def test_varied_windows_differ_and_keep_their_labels():

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.features import network_input, quantize_windows
-from tinytorch.gesture import EPOCHS, Trained, quantize_gesture, train_gesture
+from tinytorch.gesture import EPOCHS, quantize_gesture, train_gesture
 from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.train import evaluate
+from tinytorch.trained import Trained
 from tinytorch.utils.data import DataLoader, TensorDataset
 from tito import keywords, report
 from tito.errors import Fault, Usage

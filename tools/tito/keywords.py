@@ -14,7 +14,6 @@ from tinytorch.export import to_bytes
 from tinytorch.keyword import (
     EPOCHS,
     WIDTH,
-    Trained,
     keyword_data,
     train_keyword,
 )
@@ -22,6 +21,7 @@ from tinytorch.recordings import Recordings
 from tinytorch.runtime import Model
 from tinytorch.sound import samples_of
 from tinytorch.train import evaluate
+from tinytorch.trained import Trained
 from tinytorch.utils.data import DataLoader
 from tito import report
 from tito.deploy import Device

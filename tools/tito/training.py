@@ -82,7 +82,6 @@ def train(args: argparse.Namespace) -> dict:
     if args.resume and not checkpoint.exists():
         raise Usage(f"There is no {checkpoint} to resume from: train without --resume first.")
     seed, kept = args.seed or 0, {"checkpoint": checkpoint, "resume": args.resume}
-    trained: gesture.Trained | keyword.Trained
     if hears:
         epochs, width = args.epochs or keyword.EPOCHS, args.width or keyword.WIDTH
         trained = keyword.train_keyword(recordings, seed, epochs, width, **kept)
