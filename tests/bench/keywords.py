@@ -28,7 +28,7 @@ from tinytorch.utils.data import DataLoader
 
 TIERS: dict[str, dict[str, Any]] = {
     "exact": {"tier": "exact"},
-    "lane": {"tier": "lane", "bits": 7, "match": True},
+    "lane": {"tier": "lane", "bits": 8, "match": True},
 }
 AT_MOST = 0.7  # points below float
 

@@ -59,7 +59,9 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--tier", choices=("exact", "lane"), default="exact",
         help="lane: coarser weights, two products at a time on a core without wide ones",
     )  # fmt: skip
-    p.add_argument("--bits", type=int, choices=(7, 8), help="lane: of activations; 7 unless told")
+    p.add_argument(
+        "--bits", type=int, choices=(7, 8), help="lane: of activations; unless told 7, for sound 8"
+    )
     p.add_argument(
         "--group", type=at_least(1), metavar="N",
         help="lane: weights that are summed up together; all of a channel unless told",
@@ -152,7 +154,9 @@ def quantize(args: argparse.Namespace) -> dict:
     if not args.trained.is_file():
         raise Usage(f"There is no file {args.trained}: make one with `tito train`.")
     out = _file(args.out) if args.out else None
-    tier = {"tier": args.tier, "bits": args.bits or 7, "group": args.group}
+    tier = {"tier": args.tier, "group": args.group}
+    if args.bits:
+        tier["bits"] = args.bits
     if serialize.load_with_metadata(args.trained)[1].get("kind") == "trained":
         from tinytorch import recipes
 
