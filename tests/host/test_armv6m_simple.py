@@ -136,7 +136,7 @@ def poolings(draw, kind):
 
 @pytest.mark.parametrize("kind", [MAX_POOL, AVG_POOL])
 def test_pooling_is_the_specification(kind):
-    @settings(max_examples=700, deadline=None)
+    @settings(max_examples=400, deadline=None)
     @given(poolings(kind), st.integers(0, 1 << 32))
     def holds(case, seed):
         program, reach = case
@@ -199,7 +199,7 @@ def additions(draw):
     return record(ADD, 1, 1, n, low=low, high=high, rows=rows)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(additions(), st.integers(0, 1 << 32))
 def test_addition_is_the_specification(program, seed):
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ from tinytorch.streaming import stream
 from tinytorch_core.model import FIELDS, RECORD, Op
 from tito.core import RAM, RAM_BYTES, Core, CoreModel
 
-CASES = 500
+CASES = 350
 SEEDS = st.integers(0, 2**32 - 1)
 
 

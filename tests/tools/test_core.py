@@ -379,7 +379,7 @@ def run(core, body, registers, memory):
     return core.read(work, 2 * MEMORY), core.read(STACK - 256, 256)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     body=st.lists(steps(), max_size=40),
     registers=st.lists(
