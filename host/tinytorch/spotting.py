@@ -166,12 +166,14 @@ def keywords_in_silence(
     recordings: Recordings, split: str, features: dict[str, Any], seed: int
 ) -> tuple[Int16, NDArray[np.int64]]:
     """Each keyword of a split with a second of _silence_ before it and half a second after it,
-    (N, samples), and the labels."""
+    (N, samples), and the labels. Raises ValueError where there are none."""
     clips, labels = recordings.clips(split, features["rate"])
     spoken = ~np.isin(np.array(recordings.classes)[labels], (UNKNOWN, SILENCE))
     quiet = [i for i, name in enumerate(recordings.classes) if name == SILENCE]
     noise = clips[np.isin(labels, quiet)]
     words, labels = clips[spoken], labels[spoken]
+    if not len(words):
+        raise ValueError(f"The split '{split}' has no keywords to miss: add clips of them.")
     if not len(noise):
         noise = np.zeros((1, clips.shape[1]), np.int16)
     rng = np.random.default_rng(seed)

@@ -10,14 +10,16 @@ import numpy as np
 CLASSES = ["low", "high", "_unknown_", "_silence_"]
 
 
-def write(path: Path, rate: int = 8000, seconds: float = 1.0, splits=("train", "val", "test")):
+def write(
+    path: Path, rate: int = 8000, seconds: float = 1.0, splits=("train", "val", "test"), kinds=4
+):
     """Words are tones, another word is a click, and all stand in some noise."""
     rng = np.random.default_rng(len(splits))
     data, labels, names = [], [], []
     at = np.arange(int(rate * seconds)) / rate
     for split in splits:
         for i in range(48 if split == "train" else 12):
-            label = i % 4
+            label = i % kinds
             start = rng.uniform(0.2, 0.5) * seconds
             inside = (at > start) & (at < start + 0.3 * seconds)
             tone = np.sin(2 * np.pi * (300, 1500, 0, 0)[label] * rng.uniform(0.9, 1.1) * at)
@@ -65,3 +67,18 @@ def test_a_kit_hears_words_and_what_is_wrong_is_said(home, tmp_path):
         assert run.returncode == 1 and says in run.stderr and run.stderr.count("\n") == 1
     run = tito("demo", "gesture", "--data", words)
     assert run.returncode == 1 and "use `tito demo keyword` for them" in run.stderr
+
+
+def test_keywords_alone_are_enough(home, tmp_path):
+    """Those of one's own, without other words and silence: only the false accepts are missing."""
+    words = write(tmp_path / "mine.npz", splits=("train",), kinds=2)
+    command = [sys.executable, "-m", "tito.cli", "demo", "keyword", "--data", str(words), "--json"]
+    run = subprocess.run(
+        [*command, "--epochs", "1", "--width", "8", "--samples", "2"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    figures = json.loads(run.stdout.splitlines()[-1])
+    assert figures["bit_exact"] == 2 and "false_accepts_per_hour" not in figures
+    assert "add clips of other words and of noise" in run.stdout
+    assert (tmp_path / "keyword.png").read_bytes().startswith(b"\x89PNG")

@@ -125,15 +125,17 @@ def sound_picture(
     truth: NDArray,
     predictions: NDArray,
     where: str,
-    curve: Curve,
+    curve: "Curve | None",
     threshold: int,
 ) -> bytes:
     """A PNG: features as the network hears them, training, confusion matrix, and what the detector
     makes up against what it misses.
 
     examples: (label, (frames, values) int8), each `seconds` long. threshold: the model's own.
+    Without a curve the last part is left out.
     """
-    figure, (left, middle, right, last) = _figure(title, 4, 18)
+    figure, parts = _figure(title, 4, 18) if curve else _figure(title, 3, 13)
+    left, middle, right = parts[:3]
     for axes, (label, features) in zip(_column(left, len(examples)), examples, strict=True):
         axes.imshow(
             features.T, aspect="auto", origin="lower", extent=(0, seconds, 0, 1), cmap="magma"
@@ -143,7 +145,9 @@ def sound_picture(
     axes.set_xlabel("seconds")
     _training(middle.subplots(), history)
     _confusion(right.subplots(), labels, truth, predictions, where)
-    axes = last.subplots()
+    if not curve:
+        return _png(figure)
+    axes = parts[3].subplots()
     missed = 100 * curve.false_rejects
     axes.plot(missed, curve.false_accepts, color=ACCENT)
     accepts, rejects = curve.at(threshold)
