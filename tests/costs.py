@@ -12,12 +12,12 @@ import pytest
 
 from tests.networks import fill
 from tinytorch import nn
-from tinytorch.export import to_bytes
 from tinytorch.machine import cost, pack, tables
 from tinytorch.machine.armv6m import Depthwise, Dot
-from tinytorch.quantize import quantize
-from tinytorch.runtime import Model
-from tito.core import Core, CoreModel
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tito.kits.cortex_m0 import Core, CoreModel
 
 CASES = 260
 Case = tuple["Dot | Depthwise", int]

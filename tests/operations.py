@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Operation, Quant, QuantizedNet
-from tinytorch.runtime import Model
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import qops
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, EXACT, LANE, MAX_POOL
 from tinytorch_core.quant import LANE_LIMIT, quantize_multiplier

@@ -1,4 +1,4 @@
-"""A second core for machine code, to check the first (tito.core): QEMU's Cortex-M0, in Unicorn.
+"""A second core for machine code, to check tito.kits.cortex_m0: QEMU's Cortex-M0, in Unicorn.
 
 It counts no cycles. It is strict about addresses: each word and halfword is where the real core
 can read and write it, and nothing is outside the RAM.
@@ -7,13 +7,13 @@ can read and write it, and nothing is outside the RAM.
 import unicorn
 from unicorn import arm_const as arm
 
-from tito.core import RAM, RAM_BYTES, STACK
+from tito.kits.cortex_m0 import RAM, RAM_BYTES, STACK
 
 _END = RAM + RAM_BYTES - 16
 
 
 class SecondCore:
-    """tito.core.Core's RAM, `write`, `read`, `call` and `result`."""
+    """tito.kits.cortex_m0.Core's RAM, `write`, `read`, `call` and `result`."""
 
     def __init__(self):
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
@@ -35,7 +35,7 @@ class SecondCore:
         return bytes(self._uc.mem_read(address, n))
 
     def call(self, address, *arguments, limit=10**7):
-        """Run the function. Raises RuntimeError as tito.core.Core does."""
+        """Run the function. Raises RuntimeError as tito.kits.cortex_m0.Core does."""
         first = arm.UC_ARM_REG_R0
         for i in range(13):
             self._uc.reg_write(first + i, 0xA0A0A000 + i)

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.machine.section import (
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.section import (
     HEADER_BYTES,
     NOTHING,
     STEP_BYTES,
@@ -16,7 +15,7 @@ from tinytorch.machine.section import (
     attach_section,
     section,
 )
-from tinytorch.quantize import Operation, Quant, QuantizedNet
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core.model import MAX_POOL
 
 ARMV6M = 4

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.sound import MOST_LEVEL, Front, tables
+from tinytorch.sensing.mel import MOST_LEVEL, Front, tables
 from tinytorch_core import mel, qops
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from tests.networks import fill
 from tinytorch import nn
-from tinytorch.quantize import QuantizedNet, quantize
-from tinytorch.streaming import stream
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import QuantizedNet
+from tinytorch.quantize.streaming import stream
 
 
 class Case(NamedTuple):

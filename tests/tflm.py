@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.oracles import oracle
-from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Quant, QuantizedNet
+from tinytorch.quantize.ir import INPUT, Node, Quant, QuantizedNet
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 
 flatbuffers = oracle("flatbuffers", "test")

@@ -5,12 +5,12 @@ python examples/digits/train.py
 """
 
 import numpy as np
+from tinytorch.datasets import digits
+from tinytorch.transforms import Affine
 
 import tinytorch
 from tinytorch import nn, optim
-from tinytorch.datasets import digits
 from tinytorch.train import Trainer, evaluate
-from tinytorch.transforms import Affine
 from tinytorch.utils.data import DataLoader, Transformed, random_split
 
 EPOCHS = 15

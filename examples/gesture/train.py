@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from tinytorch import datasets
 from tinytorch.features import quantize_windows
 from tinytorch.gesture import gesture_data, quantize_gesture, train_gesture
 from tinytorch.runtime import Model
+from tito.deploy import connect
+
+from tinytorch import datasets
 from tinytorch.train import evaluate
 from tinytorch.utils.data import DataLoader
-from tito.deploy import connect
 from tito.kits import open_kit
 
 words = sys.argv[1:]

@@ -10,17 +10,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from tinytorch import datasets
 from tinytorch.export import to_bytes
 from tinytorch.keyword import keyword_data, train_keyword
 from tinytorch.runtime import Model
 from tinytorch.sound import samples_of
 from tinytorch.spotting import curve, listening_keyword, steps_of
-from tinytorch.train import evaluate
-from tinytorch.utils.data import DataLoader
 from tito.deploy import connect
 from tito.keywords import hear
+
+from tinytorch import datasets
+from tinytorch.train import evaluate
+from tinytorch.utils.data import DataLoader
 from tito.kits import open_kit
 
 words = sys.argv[1:]

@@ -7,23 +7,43 @@ public name is one entry here.
 from importlib import import_module
 from typing import Any
 
+from tinytorch import short_names
+
 __version__ = "0.1.0"
 
 _MODULES = (
-    "autograd", "callbacks", "convert", "datasets", "export", "fast", "features", "gesture",
-    "metrics", "nn", "onnx", "optim", "plan", "profile", "quantize", "random", "readers",
-    "recordings", "train", "transforms", "utils", "windows",
+    "autograd", "convert", "nn", "onnx", "optim", "profile", "quantize", "random", "recipes",
+    "train", "utils",
 )  # fmt: skip
+# Modules that have a short name as well: `tinytorch.recordings` is `tinytorch.data.recordings`.
+_SHORT = {
+    "callbacks": "train.callbacks",
+    "datasets": "data.datasets",
+    "export": "modelfile.export",
+    "fast": "ops.compiled",
+    "features": "sensing.motion",
+    "gesture": "sensing.gesture",
+    "keyword": "sensing.keyword",
+    "metrics": "train.metrics",
+    "plan": "modelfile",
+    "readers": "data.readers",
+    "recordings": "data.recordings",
+    "runtime": "modelfile.runtime",
+    "sound": "sensing.mel",
+    "spotting": "sensing.spotting",
+    "transforms": "data.transforms",
+    "windows": "data.windows",
+}
 _NAMES = {
     "autograd": (
         "Tensor", "is_tensor", "is_floating_point", "where",
         "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
     ),
-    "combining": (
+    "autograd.joining": (
         "cat", "concat", "concatenate", "stack", "einsum", "broadcast_tensors", "meshgrid",
         "allclose", "equal",
     ),
-    "creation": (
+    "autograd.creation": (
         "tensor", "as_tensor", "from_numpy",
         "zeros", "ones", "full", "empty", "arange", "linspace", "eye",
         "zeros_like", "ones_like", "full_like", "empty_like",
@@ -35,7 +55,7 @@ _NAMES = {
         "bool",
     ),
     "random": ("Generator", "manual_seed", "get_rng_state", "set_rng_state"),
-    "runtime": ("Model",),
+    "modelfile.runtime": ("Model",),
     "serialize": ("save", "load"),
 }  # fmt: skip
 # A function of PyTorch's that is a method as well is the method.
@@ -58,7 +78,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _SHORT:
         return import_module(f"{__name__}.{name}")
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -68,4 +88,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES, *_HOME, *_METHODS])
+    return sorted([*globals(), *_MODULES, *_SHORT, *_HOME, *_METHODS])
+
+
+short_names.install(__name__, _SHORT)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinytorch import nn
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 
 
 def from_torch(module: Any) -> nn.Module:

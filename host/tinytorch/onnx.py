@@ -3,7 +3,7 @@
 A net is run on example inputs, in evaluation mode, and what it does is written down: any Module
 exports whose operations stand in NODES, whatever its `forward` looks like. What does not depend on
 the inputs is computed here and becomes a constant; operations that are made of others
-(tinytorch.compositions) may be exported as those.
+(tinytorch.autograd.decompositions) may be exported as those.
 
 The net runs a second time, with one sample more and the numbers in another order. So sizes that
 grow with the batch are told from fixed ones, and a net that hands numbers around the operations, in
@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch import activations, autograd, kernels, ops, serialize
-from tinytorch.autograd import Tensor, tensors_in
-from tinytorch.compositions import COMPOSITIONS
-from tinytorch.ops import Array, Operation
+from tinytorch import ops, serialize
+from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.decompositions import COMPOSITIONS
+from tinytorch.autograd.tensor import Tensor, tensors_in
+from tinytorch.ops.array import Array, Operation
 from tinytorch_core import shapes
 from tinytorch_core.nn import Module
 
@@ -119,7 +120,7 @@ class _Trace:
         if not any(isinstance(n, int) for n in numbers):
             return autograd.record(operation, inputs, settings)
         # A batch norm that keeps no statistics has no node of its own.
-        without = operation is kernels.batch_norm and inputs[3] is None
+        without = operation is ops.batch_norm and inputs[3] is None
         if operation not in NODES or without:
             if operation not in COMPOSITIONS:
                 raise ValueError(f"onnx: the operation {operation.__name__} cannot be exported.")
@@ -631,27 +632,23 @@ NODES: dict[Operation, Write] = {
     ops.cumsum: lambda w, y, x, *, dim: w.node("CumSum", x, w.constant(dim)),
     ops.matmul: _as("MatMul"),
     ops.einsum: _einsum,
-    activations.relu6: lambda w, y, x: _clip(w, y, x, low=0, high=6),
-    activations.leaky_relu: lambda w, y, x, *, negative_slope: w.node(
-        "LeakyRelu", x, alpha=negative_slope
-    ),
-    activations.elu: lambda w, y, x, *, alpha: w.node("Elu", x, alpha=alpha),
-    activations.silu: lambda w, y, x: w.node("Mul", x, w.node("Sigmoid", x)),
-    activations.hardsigmoid: _as("HardSigmoid", alpha=1 / 6, beta=0.5),
-    activations.hardswish: _as("HardSwish"),
-    activations.gelu: lambda w, y, x, *, approximate: w.node("Gelu", x, approximate=approximate),
-    activations.softplus: _softplus,
-    activations.logsigmoid: lambda w, y, x: w.node("Neg", w.node("Softplus", w.node("Neg", x))),
-    kernels.linear: _linear,
-    kernels.conv: _conv,
-    kernels.max_pool: _pool("MaxPool"),
-    kernels.avg_pool: _pool("AveragePool", count_include_pad=1),
-    kernels.adaptive_avg_pool: _adaptive_avg_pool,
-    kernels.batch_norm: _batch_norm,
-    kernels.layer_norm: _layer_norm,
-    kernels.softmax: lambda w, y, x, *, dim: w.node("Softmax", x, axis=dim),
-    kernels.log_softmax: lambda w, y, x, *, dim: w.node("LogSoftmax", x, axis=dim),
-    kernels.embedding: lambda w, y, weight, index, *, padding_idx=None: w.node(
-        "Gather", weight, index
-    ),
+    ops.relu6: lambda w, y, x: _clip(w, y, x, low=0, high=6),
+    ops.leaky_relu: lambda w, y, x, *, negative_slope: w.node("LeakyRelu", x, alpha=negative_slope),
+    ops.elu: lambda w, y, x, *, alpha: w.node("Elu", x, alpha=alpha),
+    ops.silu: lambda w, y, x: w.node("Mul", x, w.node("Sigmoid", x)),
+    ops.hardsigmoid: _as("HardSigmoid", alpha=1 / 6, beta=0.5),
+    ops.hardswish: _as("HardSwish"),
+    ops.gelu: lambda w, y, x, *, approximate: w.node("Gelu", x, approximate=approximate),
+    ops.softplus: _softplus,
+    ops.logsigmoid: lambda w, y, x: w.node("Neg", w.node("Softplus", w.node("Neg", x))),
+    ops.linear: _linear,
+    ops.conv: _conv,
+    ops.max_pool: _pool("MaxPool"),
+    ops.avg_pool: _pool("AveragePool", count_include_pad=1),
+    ops.adaptive_avg_pool: _adaptive_avg_pool,
+    ops.batch_norm: _batch_norm,
+    ops.layer_norm: _layer_norm,
+    ops.softmax: lambda w, y, x, *, dim: w.node("Softmax", x, axis=dim),
+    ops.log_softmax: lambda w, y, x, *, dim: w.node("LogSoftmax", x, axis=dim),
+    ops.embedding: lambda w, y, weight, index, *, padding_idx=None: w.node("Gather", weight, index),
 }

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import autograd, kernels, ops, random, serialize
-from tinytorch.autograd import Tensor, tensors_in
+from tinytorch import ops, random, serialize
+from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.tensor import Tensor, tensors_in
 from tinytorch.nn import attention, recurrent
 from tinytorch_core.nn import Module
 
@@ -36,8 +37,8 @@ _WARM_UP = 2  # runs that are not counted
 
 # Operation -> MACs, from its result, its arrays and its settings.
 MACS: dict[ops.Operation, Callable[..., int]] = {
-    kernels.linear: lambda y, x, weight, *_: x.size * len(weight),
-    kernels.conv: lambda y, x, weight, *_, **__: y.size * (weight.size // max(1, len(weight))),
+    ops.linear: lambda y, x, weight, *_: x.size * len(weight),
+    ops.conv: lambda y, x, weight, *_, **__: y.size * (weight.size // max(1, len(weight))),
     ops.matmul: lambda y, a, b: y.size * a.shape[-1],
     ops.einsum: lambda y, *arrays, inputs, output: (
         (len(arrays) - 1)
@@ -49,7 +50,7 @@ MACS: dict[ops.Operation, Callable[..., int]] = {
             }.values()
         )
     ),
-    kernels.attention: lambda y, q, k, v, *_, **__: (
+    ops.attention: lambda y, q, k, v, *_, **__: (
         y.size // max(1, v.shape[-1]) * k.shape[-2] * (k.shape[-1] + v.shape[-1])
     ),
     attention.self_attention: lambda y, *_, batch_first, **__: 2 * y.size * y.shape[batch_first],

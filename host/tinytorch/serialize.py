@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as to_bytes
 
-from tinytorch.autograd import Tensor
-from tinytorch.ops import Array
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops.array import Array
 
 # The header's entry that holds our JSON: the metadata, where each tensor belongs (`pack`), and a
 # checksum of that and of all tensors, as safetensors itself would not notice a changed byte. (One

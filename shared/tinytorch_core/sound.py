@@ -1,7 +1,7 @@
 """Features of sound in integers: the specification of the operation MEL.
 
 A frame is `window` int16 samples; frames follow each other every `hop`. With >> rounding down and
-every constant from the tables that the laptop made (`tinytorch.sound`), a frame becomes features:
+every constant from the tables that the laptop made (sensing.mel), a frame becomes features:
 
     s = the shifts to the left that the loudest sample has room for, 0 to 14
     y = (x * w + half) >> (15 + down - s)                 windowed: |y| <= 2**(15 - down)

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import datasets, keyword
-from tinytorch.export import to_bytes
-from tinytorch.recordings import Recordings
-from tinytorch.runtime import Model
-from tinytorch.sound import SCALE
-from tinytorch.train import evaluate
-from tinytorch.trained import Trained
+from tinytorch.data import datasets
+from tinytorch.data.recordings import Recordings
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.sensing import keyword
+from tinytorch.sensing.mel import SCALE
+from tinytorch.sensing.trained import Trained
+from tinytorch.train.trainer import evaluate
 from tinytorch.utils.data import DataLoader
 
 TIERS: dict[str, dict[str, Any]] = {

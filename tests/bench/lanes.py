@@ -21,18 +21,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import gesture, nn, no_grad, random, recordings, serialize
-from tinytorch.autograd import Tensor
+from tinytorch import nn, no_grad, random, serialize
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.cache import cache_folder
-from tinytorch.export import to_bytes
-from tinytorch.features import quantize_windows
+from tinytorch.data import recordings
+from tinytorch.data.transforms import ChannelMask, Compose, TimeMask, TimeShift
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
 from tinytorch.nn import functional
 from tinytorch.optim import Adam
 from tinytorch.optim.lr_scheduler import CosineAnnealingLR
-from tinytorch.quantize import QuantizedNet, quantize
-from tinytorch.runtime import Model
-from tinytorch.train import Trainer
-from tinytorch.transforms import ChannelMask, Compose, TimeMask, TimeShift
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import QuantizedNet
+from tinytorch.sensing import gesture
+from tinytorch.sensing.motion import quantize_windows
+from tinytorch.train.trainer import Trainer
 from tinytorch.utils.data import DataLoader, TensorDataset, Transformed
 
 RATE, WINDOW, HOP, SPECTRUM = 8000, 320, 160, 512  # Hz, and samples: 40 ms every 20 ms

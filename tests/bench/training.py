@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 import tinytorch
-from tinytorch import fast
-from tinytorch.capture import Step
+from tinytorch.ops import compiled
+from tinytorch.train.capture import Step
 
 BATCH, BATCHES = 32, 8
 AT_MOST = {"K": (1.5, 0.55), "G": (0.5, 0.35), "M": (0.55, 0.35), "T": (1.15, 0.85)}
@@ -139,7 +139,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
     order = batches()
     reference = [theirs(indices) for indices in order]
     for kind, step in ours.items():
-        fast.enable(kind == "fast")
+        compiled.enable(kind == "fast")
         # The same work: the same losses from the same weights.
         np.testing.assert_allclose([step(i) for i in order], reference, rtol=2e-3, err_msg=name)
     times = max(1, round(0.06 / seconds(theirs, order, 1) / len(order)))
@@ -148,7 +148,7 @@ def measure(name: str, rounds: int) -> dict[str, float]:
         base = seconds(theirs, order, times)
         figures["torch"].append(base * 1e3)
         for kind, step in ours.items():
-            fast.enable(kind == "fast")
+            compiled.enable(kind == "fast")
             figures[kind].append(seconds(step, order, times) / base)
     return {kind: statistics.median(values) for kind, values in figures.items()}
 

@@ -5,9 +5,9 @@ import struct
 import time
 
 from tinytorch.listen import Ear, Wire
+from tinytorch.runtime import Model
 from tinytorch.sensors.motion import Paced
 
-from tinytorch.runtime import Model
 from tinytorch_core import link
 from tinytorch_core.listen import Listener, detector_of
 

@@ -5,7 +5,6 @@ import struct
 import time
 
 from check_kernels import Loaded
-
 from tinytorch.runtime import Model
 
 

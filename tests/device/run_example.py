@@ -24,6 +24,7 @@ script, model, replay = [read(path) for path in sys.argv[1:4]]
 for name in ("Model", "Motion", "MPU6050", "INMP441", "path"):
     getattr(tinytorch, name)
 from tinytorch.kernels import sound  # noqa: E402, F401
+
 from tinytorch_core import listen, mel  # noqa: E402, F401
 
 os.umount("/")

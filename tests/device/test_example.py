@@ -9,14 +9,15 @@ import numpy as np
 from tests.conftest import ROOT, micropython
 from tests.networks import fill
 from tinytorch import nn
-from tinytorch.export import to_bytes
-from tinytorch.features import motion_features, network_input, quantize_windows
-from tinytorch.quantize import Quant, quantize
-from tinytorch.runtime import Model
-from tinytorch.sound import SCALE as SOUND_SCALE
-from tinytorch.sound import Front, sound_features, tables_of
-from tinytorch.spotting import detect_settings, heard, scores_of
-from tinytorch.streaming import listen, stream
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import Quant
+from tinytorch.quantize.streaming import listen, stream
+from tinytorch.sensing.mel import SCALE as SOUND_SCALE
+from tinytorch.sensing.mel import Front, sound_features, tables_of
+from tinytorch.sensing.motion import motion_features, network_input, quantize_windows
+from tinytorch.sensing.spotting import detect_settings, heard, scores_of
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 HERE = Path(__file__).parent

@@ -12,10 +12,10 @@ from tests.conftest import ROOT, micropython
 from tests.networks import random_network
 from tests.operations import KINDS_AND_TIERS, Reference, random_case
 from tests.streams import random_case as random_stream
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
-from tinytorch.runtime import Model
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core.model import DENSE
 from tinytorch_core.quant import ACC_LIMIT
 

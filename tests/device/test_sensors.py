@@ -9,11 +9,11 @@ import pytest
 from scipy import signal
 
 from tests.conftest import ROOT, micropython
-from tito import microphone, pdm
-from tito.deploy import connect
+from tito.board.device import connect
+from tito.board.repl import Repl
 from tito.errors import Fault, Usage
-from tito.kits import open_kit
-from tito.repl import Repl
+from tito.kits import microphone, pdm
+from tito.kits.open import open_kit
 
 
 def filtered(x, gain, dc=0):

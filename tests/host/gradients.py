@@ -7,7 +7,7 @@ import numpy as np
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 
 torch = oracle("torch", "oracle")
 

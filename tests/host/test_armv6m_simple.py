@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.operations import random_case
 from tinytorch.machine.armv6m_simple import Add, Pool, add, cycles, pool, simple
-from tinytorch.runtime import Model
+from tinytorch.modelfile.runtime import Model
 from tinytorch_core import qops
 from tinytorch_core.model import (
     ADD,
@@ -22,7 +22,7 @@ from tinytorch_core.model import (
     check,
 )
 from tinytorch_core.quant import quantize_multiplier
-from tito.core import RAM, Core
+from tito.kits.cortex_m0 import RAM, Core
 
 GUARD = 0x55
 CORE = Core()

@@ -9,24 +9,17 @@ from tests.networks import fill
 from tests.second_core import SecondCore
 from tests.sounds import random_case
 from tinytorch import nn
-from tinytorch.export import to_bytes
+from tinytorch.int8.mel import Engine
 from tinytorch.machine import pack
 from tinytorch.machine.armv6m_sound import cycles, mel, possible, shape
-from tinytorch.quantize import quantize
-from tinytorch.runtime import Model
-from tinytorch.sound import (
-    MOST_LEVEL,
-    Engine,
-    Front,
-    cepstrum,
-    sound_features,
-    tables,
-    tables_of,
-)
-from tinytorch.streaming import listen, stream
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.streaming import listen, stream
+from tinytorch.sensing.mel import MOST_LEVEL, Front, cepstrum, sound_features, tables, tables_of
 from tinytorch_core.mel import scratch_bytes
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES, Op
-from tito.core import RAM, Core, CoreModel
+from tito.kits.cortex_m0 import RAM, Core, CoreModel
 
 FIRST, SECOND = Core(), SecondCore()
 

@@ -7,9 +7,9 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 import tinytorch
 from tests.host.gradients import check, check_higher
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, no_grad
-from tinytorch.combining import cat, stack
-from tinytorch.creation import tensor
+from tinytorch.autograd.creation import tensor
+from tinytorch.autograd.joining import cat, stack
+from tinytorch.autograd.tensor import Tensor, no_grad
 from tinytorch.nn import functional
 from tinytorch.utils.checkpoint import checkpoint
 

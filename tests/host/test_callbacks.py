@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tinytorch
 from tests.host.test_train import LOADER, Sometimes, Stopped, blobs, make, stop
-from tinytorch import curves, metrics
-from tinytorch.callbacks import (
+from tinytorch.train import curves, metrics
+from tinytorch.train.callbacks import (
     Callback,
     Checkpoint,
     CSVLogger,
@@ -20,7 +20,7 @@ from tinytorch.callbacks import (
     TensorBoard,
     statistics,
 )
-from tinytorch.train import Epoch
+from tinytorch.train.trainer import Epoch
 from tinytorch.utils.data import DataLoader
 
 

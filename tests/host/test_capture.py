@@ -5,8 +5,8 @@ import pytest
 
 import tinytorch
 from tinytorch import Tensor, nn, optim
-from tinytorch.capture import Step
 from tinytorch.nn import functional as F
+from tinytorch.train.capture import Step
 
 STEPS = 6
 

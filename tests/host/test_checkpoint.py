@@ -7,8 +7,8 @@ import pytest
 
 import tinytorch
 from tinytorch import nn
-from tinytorch.autograd import Tensor
-from tinytorch.capture import Step
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.train.capture import Step
 from tinytorch.utils.checkpoint import checkpoint
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tinytorch import recordings
-from tinytorch.collection import MULAW, MULAW_VALUES, append, load, to_mulaw
+from tinytorch.data import recordings
+from tinytorch.data.collection import MULAW, MULAW_VALUES, append, load, to_mulaw
 
 RNG = np.random.default_rng(3)
 

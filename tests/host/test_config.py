@@ -3,9 +3,10 @@ import pytest
 
 import tinytorch
 from tests.conftest import ROOT
-from tinytorch import config, nn, recipes, serialize, zoo
-from tinytorch.config import Config, from_table
-from tinytorch.train import Trainer, evaluate
+from tinytorch import nn, serialize
+from tinytorch.recipes import config, networks, run
+from tinytorch.recipes.config import Config, from_table
+from tinytorch.train.trainer import Trainer, evaluate
 from tinytorch.utils.data import DataLoader
 
 # The schema.
@@ -94,7 +95,7 @@ def test_what_was_resolved_reads_as_it_was(tmp_path):
 
 
 def net_of(kind, shape, outputs=3, **settings):
-    net = zoo.build_net(config.Model(kind=kind, **settings), shape, outputs)
+    net = networks.build_net(config.Model(kind=kind, **settings), shape, outputs)
     x = tinytorch.zeros(2, *shape)
     assert net.eval()(x).shape == (2, outputs)
     return net
@@ -189,16 +190,16 @@ def test_the_parts_of_data_share_nothing_and_depend_on_the_seed_only(tmp_path):
     x, y = spirals()
     np.savez(tmp_path / "d.npz", x=x, y=y)
     wanted = config.Data(source="npz", path=str(tmp_path / "d.npz"))
-    parts = recipes.load_data(wanted, 1)
+    parts = run.load_data(wanted, 1)
     sizes = [len(part) for part in parts[:3]]
     assert sizes == [82, 14, 24]
     seen = [row for part in parts[:3] for row in part.batch(np.arange(len(part)))[0].tolist()]
     assert sorted(seen) == sorted(x.tolist())
-    again, other = recipes.load_data(wanted, 1), recipes.load_data(wanted, 2)
+    again, other = run.load_data(wanted, 1), run.load_data(wanted, 2)
     first = [p.test.batch(np.arange(24))[0].tolist() for p in (parts, again, other)]
     assert first[0] == first[1] != first[2]
     wanted.standardize = True
-    parts = recipes.load_data(wanted, 1)
+    parts = run.load_data(wanted, 1)
     every = np.concatenate([p.batch(np.arange(len(p)))[0].data for p in parts[:2]])
     np.testing.assert_allclose(every.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(every.std(0), 1, rtol=1e-5)
@@ -208,11 +209,11 @@ def test_tables_with_names_and_with_numbers(tmp_path):
     x, y = spirals()
     rows = [f"{a},{b},{'even' if c == 0 else 'odd'}" for (a, b), c in zip(x, y, strict=True)]
     (tmp_path / "d.csv").write_text("\n".join(["a,b,kind", *rows]))
-    parts = recipes.load_data(config.Data(source="csv", path=str(tmp_path / "d.csv")), 0)
+    parts = run.load_data(config.Data(source="csv", path=str(tmp_path / "d.csv")), 0)
     assert (parts.classes, parts.shape, parts.outputs) == (["even", "odd"], (2,), 2)
     rows = [f"{c},{a},{a / 2 + 1}" for a, c in zip(x[:, 0], y, strict=True)]
     (tmp_path / "d.csv").write_text("\n".join(["kind,a,half", *rows]))
-    result = recipes.run(
+    result = run.run(
         settings_of(
             tmp_path / "out",
             data={"source": "csv", "path": str(tmp_path / "d.csv"), "standardize": True},
@@ -221,7 +222,7 @@ def test_tables_with_names_and_with_numbers(tmp_path):
         )
     )  # fmt: skip
     assert result["accuracy"] is None and result["classes"] == [] and result["mae"] > 0
-    net, about = recipes.load_net(tmp_path / "out" / "model.safetensors")
+    net, about = run.load_net(tmp_path / "out" / "model.safetensors")
     at = (np.array([[0, 1000.0]]) - about["mean"]) / about["std"]
     assert net(tinytorch.tensor(at.astype(np.float32))).shape == (1, 1)
 
@@ -245,7 +246,7 @@ def test_tables_with_names_and_with_numbers(tmp_path):
 def test_bad_data_are_named(tmp_path, arrays, says):
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(ValueError, match=says):
-        recipes.load_data(config.Data(source="npz", path=str(tmp_path / "d.npz")), 0)
+        run.load_data(config.Data(source="npz", path=str(tmp_path / "d.npz")), 0)
 
 
 # Whole trainings.
@@ -262,23 +263,23 @@ def test_a_whole_training_and_what_it_leaves(tmp_path):
         schedule={"warmup": 1},
         train={"epochs": 6, "metrics": ["f1", "top3"], "label_smoothing": 0.05, "clip_norm": 5},
     )  # fmt: skip
-    result = recipes.run(settings)
+    result = run.run(settings)
     assert result["accuracy"] > 0.95 and result["top3"] > result["f1"] > 0.95
-    there = recipes.files(tmp_path / "out")
+    there = run.files(tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in there}
     assert config.read(there.config) == settings
-    net, about = recipes.load_net(there.model)
-    data = recipes.load_data(settings.data, 0)
+    net, about = run.load_net(there.model)
+    data = run.load_data(settings.data, 0)
     assert evaluate(net, DataLoader(data.test, 64)).accuracy == result["accuracy"]
     assert about["classes"] == [str(i) for i in range(10)]
     # The folder tells all that it takes to do it again.
     again = config.read(there.config, [f"output.folder={tmp_path / 'again'}"])
-    assert {**recipes.run(again), "out": 0, "seconds": 0} == {**result, "out": 0, "seconds": 0}
+    assert {**run.run(again), "out": 0, "seconds": 0} == {**result, "out": 0, "seconds": 0}
     for name in ("history", "statistics"):
-        same = getattr(recipes.files(tmp_path / "again"), name).read_bytes()
+        same = getattr(run.files(tmp_path / "again"), name).read_bytes()
         assert same == getattr(there, name).read_bytes()
     with pytest.raises(ValueError, match="no network that was trained by a configuration"):
-        recipes.load_net(there.checkpoint)
+        run.load_net(there.checkpoint)
 
 
 def test_a_training_is_resumed_by_the_same_configuration_only(tmp_path):
@@ -291,19 +292,19 @@ def test_a_training_is_resumed_by_the_same_configuration_only(tmp_path):
         )
 
     with pytest.raises(FileNotFoundError, match="config.toml to resume from: train without"):
-        recipes.run(settings("cut", 3), resume=True)
-    recipes.run(settings("cut", 1))
+        run.run(settings("cut", 3), resume=True)
+    run.run(settings("cut", 1))
     with pytest.raises(ValueError, match="'optimizer.lr' was 0.001 when .* and is 0.01 now"):
-        recipes.run(settings("cut", 3, lr=0.01), resume=True)
-    cut, whole = recipes.run(settings("cut", 3), resume=True), recipes.run(settings("whole", 3))
+        run.run(settings("cut", 3, lr=0.01), resume=True)
+    cut, whole = run.run(settings("cut", 3), resume=True), run.run(settings("whole", 3))
     assert cut["loss"] == whole["loss"]
-    models = [serialize.load(recipes.files(tmp_path / f).model) for f in ("cut", "whole")]
+    models = [serialize.load(run.files(tmp_path / f).model) for f in ("cut", "whole")]
     for name, tensor in models[0].items():
         assert tensor.data.tobytes() == models[1][name].data.tobytes()
 
 
 def test_xor_by_a_configuration(tmp_path):
-    result = recipes.run(
+    result = run.run(
         settings_of(
             tmp_path, data={"source": "xor"}, model={"hidden": [8]},
             optimizer={"lr": 0.05}, train={"epochs": 100}, schedule={"kind": "constant"},
@@ -327,7 +328,7 @@ def test_xor_by_a_configuration(tmp_path):
 def test_schedules_by_name(tmp_path, change, rates):
     base = ["data.source=xor", "optimizer.lr=0.01", "train.epochs=4", "output.picture=false"]
     settings = from_table({}, [*base, f"output.folder={tmp_path}", *change])
-    recipes.run(settings)
+    run.run(settings)
     lines = (tmp_path / "history.csv").read_text().splitlines()[1:]
     seen = [float(line.split(",")[1]) for line in lines]
     if rates is None:
@@ -353,7 +354,7 @@ def test_schedules_by_name(tmp_path, change, rates):
 def test_settings_that_do_not_go_together(tmp_path, changes, says):
     changes = ["data.source=xor", f"output.folder={tmp_path / 'out'}", *changes]
     with pytest.raises(ValueError, match=says):
-        recipes.run(from_table({}, changes))
+        run.run(from_table({}, changes))
     assert not [*tmp_path.iterdir()]
 
 
@@ -364,8 +365,8 @@ def test_capture_makes_no_difference(tmp_path):
             tmp_path / str(capture), model={"kind": "transformer", "width": 16, "depth": 1},
             train={"epochs": 2, "capture": capture}, data={"batch_size": 256},
         )  # fmt: skip
-        recipes.run(settings)
-        ends.append(serialize.load(recipes.files(tmp_path / str(capture)).model))
+        run.run(settings)
+        ends.append(serialize.load(run.files(tmp_path / str(capture)).model))
     assert {n: t.tolist() for n, t in ends[0].items()} == {
         n: t.tolist() for n, t in ends[1].items()
     }
@@ -374,4 +375,4 @@ def test_capture_makes_no_difference(tmp_path):
 def test_a_net_of_a_configuration_is_an_ordinary_net():
     net = net_of("mlp", (2,))
     assert isinstance(net, nn.Module)
-    assert Trainer(net, recipes.build_optimizer(config.Optimizer(kind="sgd"), net)).history == []
+    assert Trainer(net, run.build_optimizer(config.Optimizer(kind="sgd"), net)).history == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tinytorch
 from tests.oracles import oracle
 from tinytorch import nn, optim
-from tinytorch.train import Trainer
+from tinytorch.train.trainer import Trainer
 from tinytorch.utils.data import (
     ConcatDataset,
     DataLoader,

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from tinytorch import datasets
 from tinytorch.cache import cache_folder, fetch
-from tinytorch.features import motion_features, network_input, quantize_windows
-from tinytorch.recordings import read
-from tinytorch.simulator import simulate
+from tinytorch.data import datasets
+from tinytorch.data.recordings import read
+from tinytorch.data.simulator import simulate
+from tinytorch.sensing.motion import motion_features, network_input, quantize_windows
 from tinytorch_core.dsp import Motion
 
 

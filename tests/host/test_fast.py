@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch import activations, fast, jit, kernels, nn, ops
-from tinytorch.ops import Array
+from tinytorch import nn, ops
+from tinytorch.ops import compiled as fast
+from tinytorch.ops import numba_kernels
+from tinytorch.ops.array import Array
 
 torch = oracle("torch", "oracle")
 
 TWINS = {
     name: f
-    for module in (kernels, ops, activations)
+    for module in (ops, ops, ops)
     for name, f in vars(module).items()
     if inspect.isfunction(f) and f.__code__.co_filename == fast.__file__  # it was decorated there
 }
@@ -70,18 +72,18 @@ def same(operation: Any, *arrays: Array | None, rounding: float = 1e-5, **settin
 
 
 def test_every_kernel_has_one_twin_on_numpy_with_the_same_arguments() -> None:
-    compiled = {name for name, f in vars(jit).items() if hasattr(f, "py_func")}
+    compiled = {name for name, f in vars(numba_kernels).items() if hasattr(f, "py_func")}
     public = {name for name in compiled if not name.startswith("_")}
     assert {name.removeprefix("_") for name in TWINS} == public - OPTIMIZERS
     for name, twin in TWINS.items():
-        ours = inspect.signature(getattr(jit, name.removeprefix("_")).py_func).parameters
+        ours = inspect.signature(getattr(numba_kernels, name.removeprefix("_")).py_func).parameters
         assert list(ours) == list(inspect.signature(twin).parameters), name
 
 
 def test_the_compiled_kernels_are_those_that_ran() -> None:
-    before = len(jit.scale.signatures)
-    kernels._scale(numbers(0, 8, 3), numbers(1, 3), np.empty((8, 3), np.float32))
-    assert len(jit.scale.signatures) == max(before, 1)
+    before = len(numba_kernels.scale.signatures)
+    ops._scale(numbers(0, 8, 3), numbers(1, 3), np.empty((8, 3), np.float32))
+    assert len(numba_kernels.scale.signatures) == max(before, 1)
 
 
 @random_cases
@@ -103,7 +105,7 @@ def test_convolution(data: Any) -> None:
     bias = data.draw(st.sampled_from([None, numbers(2, outputs)]))
     for relu in (False, True):
         same(
-            kernels.conv, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
+            ops.conv, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
             groups=groups, relu=relu,
         )  # fmt: skip
 
@@ -117,7 +119,7 @@ def test_depthwise_convolution(data: Any) -> None:
     )
     x = numbers(0, data.draw(sizes), channels, 9, 8)
     same(
-        kernels.conv, x, numbers(1, channels * repeats, 1, *kernel), None,
+        ops.conv, x, numbers(1, channels * repeats, 1, *kernel), None,
         stride=stride, padding=padding, dilation=dilation, groups=channels,
     )  # fmt: skip
 
@@ -131,12 +133,12 @@ def test_pooling(data: Any) -> None:
     padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
     space = [data.draw(st.integers(k, 9)) for k in kernel]
     x = numbers(0, data.draw(sizes), data.draw(st.integers(1, 9)), *space)
-    same(kernels.max_pool, x, kernel=kernel, stride=stride, padding=padding)
-    same(kernels.avg_pool, x, kernel=kernel, stride=stride, padding=padding)
+    same(ops.max_pool, x, kernel=kernel, stride=stride, padding=padding)
+    same(ops.avg_pool, x, kernel=kernel, stride=stride, padding=padding)
 
 
 def test_a_pool_over_more_places_than_a_byte_counts() -> None:
-    same(kernels.max_pool, numbers(0, 1, 2, 20, 20), kernel=(20, 20), stride=(1, 1), padding=(0, 0))
+    same(ops.max_pool, numbers(0, 1, 2, 20, 20), kernel=(20, 20), stride=(1, 1), padding=(0, 0))
 
 
 @random_cases
@@ -151,7 +153,7 @@ def test_batch_norm(data: Any) -> None:
     bias = np.where(np.arange(channels) % 2, 50, -50).astype(np.float32)
     weights = (numbers(1, channels), bias) if affine else (None, None)
     same(
-        kernels.batch_norm, x, *weights, *running, np.array(2), rounding=1e-4,
+        ops.batch_norm, x, *weights, *running, np.array(2), rounding=1e-4,
         training=data.draw(st.booleans()), momentum=data.draw(st.sampled_from([0.1, None])),
         eps=1e-5, relu=affine,
     )  # fmt: skip
@@ -160,7 +162,7 @@ def test_batch_norm(data: Any) -> None:
 def test_a_large_mean_costs_the_variance_no_digits() -> None:
     rows = np.random.default_rng(0).normal(1000, 1, (5000, 3)).astype(np.float32)
     mean, var = np.empty((2, 3), np.float32)
-    jit.moments(rows, mean, var)
+    numba_kernels.moments(rows, mean, var)
     np.testing.assert_allclose(mean, rows.mean(0, np.float64), rtol=1e-6)
     np.testing.assert_allclose(var, rows.var(0, np.float64), rtol=1e-4)
 
@@ -170,9 +172,9 @@ def test_a_large_mean_costs_the_variance_no_digits() -> None:
 def test_rows(n: int, features: int, whole: bool) -> None:
     x, weight, bias = numbers(0, n, 3, features), numbers(1, features), numbers(2, features)
     layer = (weight, bias) if whole else (None, None)
-    same(kernels.layer_norm, x, *layer, dims=1, eps=1e-5, rounding=1e-4)
-    same(kernels.softmax, x, dim=2)
-    same(kernels.linear, x, numbers(3, 7, features), numbers(4, 7), relu=whole)
+    same(ops.layer_norm, x, *layer, dims=1, eps=1e-5, rounding=1e-4)
+    same(ops.softmax, x, dim=2)
+    same(ops.linear, x, numbers(3, 7, features), numbers(4, 7), relu=whole)
 
 
 @random_cases
@@ -180,7 +182,7 @@ def test_rows(n: int, features: int, whole: bool) -> None:
 def test_attention(n: int, keys: int, width: int, causal: bool, masked: bool) -> None:
     q, k, v = numbers(0, n, 2, 5, width), numbers(1, n, 2, keys, width), numbers(2, n, 2, keys, 3)
     mask = numbers(3, 5, keys) > 0 if masked else None
-    same(kernels.attention, q, k, v, mask, scale=0.3, causal=causal)
+    same(ops.attention, q, k, v, mask, scale=0.3, causal=causal)
 
 
 @random_cases
@@ -189,7 +191,7 @@ def test_cross_entropy(data: Any) -> None:
     n, classes = data.draw(st.integers(0, 9)), data.draw(st.integers(1, 20))
     target = np.random.default_rng(5).integers(-1, classes, n)
     same(
-        kernels.cross_entropy, numbers(0, n, classes), target,
+        ops.cross_entropy, numbers(0, n, classes), target,
         data.draw(st.sampled_from([None, np.abs(numbers(1, classes)) + np.float32(0.5)])),
         reduction=data.draw(st.sampled_from(["mean", "sum", "none"])), ignore_index=-1,
         label_smoothing=data.draw(st.sampled_from([0.0, 0.1])),
@@ -200,10 +202,10 @@ def test_cross_entropy(data: Any) -> None:
 @given(st.integers(0, 40), st.integers(0, 9))
 def test_embedding(n: int, width: int) -> None:
     index = np.random.default_rng(0).integers(0, 7, (n, 2))
-    same(kernels.embedding, numbers(0, 7, width), index, padding_idx=1)
+    same(ops.embedding, numbers(0, 7, width), index, padding_idx=1)
 
 
-ELEMENTWISE = [(ops.relu, {}), (activations.silu, {}), (activations.gelu, {"approximate": "none"})]
+ELEMENTWISE = [(ops.relu, {}), (ops.silu, {}), (ops.gelu, {"approximate": "none"})]
 
 
 @random_cases
@@ -224,7 +226,7 @@ def test_exp_to_its_ends() -> None:
     a = a.astype(np.float32).astype(np.float64)
     rows = np.stack([np.zeros(len(a)), -a], 1).astype(np.float32)  # softmax: 1 / (1 + exp(-a))
     y = np.empty_like(rows)
-    jit.softmax(rows, y)
+    numba_kernels.softmax(rows, y)
     with np.errstate(all="ignore"):
         expected = 1 / (1 + np.exp(-a))
     finite = np.isfinite(a)
@@ -235,10 +237,10 @@ def test_exp_to_its_ends() -> None:
 def test_nan_and_infinity_are_not_lost() -> None:
     x = numbers(0, 3, 4, 6)
     x[0, 0, 0], x[1, 1, 1], x[2, 2, 2] = np.nan, np.inf, -np.inf
-    same(kernels.softmax, x, dim=2)
-    same(kernels.layer_norm, x, None, None, dims=1, eps=1e-5)
+    same(ops.softmax, x, dim=2)
+    same(ops.layer_norm, x, None, None, dims=1, eps=1e-5)
     same(ops.relu, x)
-    y, _ = kernels.max_pool(x, kernel=(2,), stride=(2,), padding=(0,))
+    y, _ = ops.max_pool(x, kernel=(2,), stride=(2,), padding=(0,))
     assert np.isnan(y[0, 0, 0]) and np.isfinite(y[2, 2, 1])
 
 
@@ -253,12 +255,12 @@ def test_arrays_that_numpy_must_do_and_arrays_that_are_copied(kind: str) -> None
         x.flags.writeable = False
     weight = numbers(1, x.shape[1], 1, 3, 3).astype(x.dtype)
     moves = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": x.shape[1]}
-    same(kernels.conv, x, weight, None, **moves)
-    same(kernels.softmax, x, dim=1)
+    same(ops.conv, x, weight, None, **moves)
+    same(ops.softmax, x, dim=1)
     for operation, how in ELEMENTWISE:
         same(operation, x, **how)
     if kind == "float64":  # to the bit: nothing was compiled for it
-        first, second = (outcomes(kernels.conv, x, weight, None, **moves, on=on) for on in (0, 1))
+        first, second = (outcomes(ops.conv, x, weight, None, **moves, on=on) for on in (0, 1))
         for a, b in zip(first, second, strict=True):
             assert a is b or (a == b).all()
 
@@ -332,10 +334,12 @@ def test_optimizers(n: int, first: float, second: float, other: bool, decay: boo
             rule.step()
         bias = 1 - first**step, 1 - second**step
         how = decay, other, amsgrad
-        jit.adam(ours["adam"], g, a, b, top, 0.01, first, second, 1e-8, *how, *bias)
+        numba_kernels.adam(ours["adam"], g, a, b, top, 0.01, first, second, 1e-8, *how, *bias)
         damp, nesterov = (0.0 if other else first), other and momentum > 0
-        jit.sgd(ours["sgd"], g, c, 0.01, momentum, damp, decay, nesterov, step == 1)
-        jit.rmsprop(ours["rmsprop"], g, d, e, f, 0.01, second, 1e-8, decay, momentum, other)
+        numba_kernels.sgd(ours["sgd"], g, c, 0.01, momentum, damp, decay, nesterov, step == 1)
+        numba_kernels.rmsprop(
+            ours["rmsprop"], g, d, e, f, 0.01, second, 1e-8, decay, momentum, other
+        )
     for name, parameter in zip(rules, (p, q, r), strict=True):
         np.testing.assert_allclose(ours[name], parameter.detach(), rtol=2e-4, atol=2e-5)
 
@@ -345,13 +349,13 @@ def test_optimizers(n: int, first: float, second: float, other: bool, decay: boo
 
 def test_it_can_be_turned_at_any_time() -> None:
     x, y = numbers(0, 8, 3), np.empty((8, 3), np.float32)
-    assert fast.enabled() and fast.kernels() is jit
+    assert fast.enabled() and fast.kernels() is numba_kernels
     fast.enable(False)
     assert not fast.enabled() and fast.kernels() is None
-    kernels._softmax(x, y)
+    ops._softmax(x, y)
     off = y.copy()
     fast.enable()
-    kernels._softmax(x, y)
+    ops._softmax(x, y)
     np.testing.assert_allclose(y, off, rtol=1e-6)
 
 
@@ -409,4 +413,4 @@ def test_a_broken_numba_is_told_of_once(tmp_path: Path) -> None:
 def test_a_missing_or_working_numba_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fast.kernels() is jit
+        assert fast.kernels() is numba_kernels

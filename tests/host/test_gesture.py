@@ -3,14 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinytorch import gesture, random
-from tinytorch.autograd import Tensor
-from tinytorch.features import motion_features, quantize_windows
-from tinytorch.recordings import Recordings
-from tinytorch.runtime import Model
-from tinytorch.simulator import simulate
-from tinytorch.train import evaluate
-from tinytorch.trained import Trained
+from tinytorch import random
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.data.recordings import Recordings
+from tinytorch.data.simulator import simulate
+from tinytorch.modelfile.runtime import Model
+from tinytorch.sensing import gesture
+from tinytorch.sensing.motion import motion_features, quantize_windows
+from tinytorch.sensing.trained import Trained
+from tinytorch.train.trainer import evaluate
 from tinytorch.utils.data import DataLoader
 
 

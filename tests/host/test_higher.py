@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, apply
+from tinytorch.autograd.tensor import Tensor, apply
 from tinytorch.nn import functional as ours
 
 torch = oracle("torch", "oracle")

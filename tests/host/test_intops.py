@@ -13,8 +13,8 @@ from tests.operations import (
     random_input,
     random_net,
 )
-from tinytorch.export import to_bytes
-from tinytorch.runtime import Model
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
 from tinytorch_core.model import DEPTHWISE, LANE
 from tinytorch_core.quant import LANE_LIMIT
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.oracles import oracle
-from tinytorch import fast, kernels, ops
+from tinytorch import ops
+from tinytorch.ops import compiled
 
 torch = oracle("torch", "oracle")
 functional = torch.nn.functional
@@ -18,10 +19,10 @@ Arrays = tuple[np.ndarray | None, ...]
 
 @pytest.fixture(autouse=True, params=["numpy", "numba"])
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = fast.enabled()
-    fast.enable(request.param == "numba")
+    before = compiled.enabled()
+    compiled.enable(request.param == "numba")
     yield request.param
-    fast.enable(before)
+    compiled.enable(before)
 
 
 # One switch for all examples of a test is what is wanted.
@@ -130,11 +131,9 @@ def test_conv(case, with_bias):
     x, weight = numbers(rng, *shape), numbers(rng, *weight_shape)
     bias = numbers(rng, weight_shape[0]) if with_bias else None
     theirs = functional.conv1d if x.ndim == 3 else functional.conv2d
-    agree(kernels.conv, lambda *a: theirs(*a, **set_to), (x, weight, bias), **set_to)
-    same_in_all_orders(
-        kernels.conv, x.astype(np.float32), weight.astype(np.float32), None, **set_to
-    )
-    relu_fuses(kernels.conv, x, weight, bias, **set_to)
+    agree(ops.conv, lambda *a: theirs(*a, **set_to), (x, weight, bias), **set_to)
+    same_in_all_orders(ops.conv, x.astype(np.float32), weight.astype(np.float32), None, **set_to)
+    relu_fuses(ops.conv, x, weight, bias, **set_to)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 64])
@@ -144,8 +143,8 @@ def test_conv_of_a_common_size(groups):
     x, weight = numbers(rng, 10, 64, 8, 5), 0.1 * numbers(rng, 64, 64 // groups, 3, 3)
     set_to = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": groups}
     arrays = (x, weight, numbers(rng, 64))
-    agree(kernels.conv, lambda *a: functional.conv2d(*a, **set_to), arrays, **set_to)
-    relu_fuses(kernels.conv, *[a.astype(np.float32) for a in arrays], **set_to)
+    agree(ops.conv, lambda *a: functional.conv2d(*a, **set_to), arrays, **set_to)
+    relu_fuses(ops.conv, *[a.astype(np.float32) for a in arrays], **set_to)
 
 
 @st.composite
@@ -168,20 +167,20 @@ def test_max_pool(case, ties):
     theirs = functional.max_pool1d if x.ndim == 3 else functional.max_pool2d
     named = (set_to["kernel"], set_to["stride"], set_to["padding"])
     if x.size or x.ndim == 4:  # PyTorch's own max_pool1d refuses an empty batch
-        agree(kernels.max_pool, lambda a: theirs(a, *named), (x,), **set_to)
-    same_in_all_orders(kernels.max_pool, x.astype(np.float32), **set_to)
+        agree(ops.max_pool, lambda a: theirs(a, *named), (x,), **set_to)
+    same_in_all_orders(ops.max_pool, x.astype(np.float32), **set_to)
 
 
 def test_max_pool_keeps_nan():
     x = np.array([[[1.0, np.nan, 0.5, 2.0]]], np.float32)
-    y, _ = kernels.max_pool(x, kernel=(2,), stride=(2,), padding=(0,))
+    y, _ = ops.max_pool(x, kernel=(2,), stride=(2,), padding=(0,))
     np.testing.assert_array_equal(y, [[[np.nan, 2]]])
 
 
 def test_max_pool_with_a_large_kernel():
     x = numbers(np.random.default_rng(0), 2, 3, 20, 20)
     set_to = {"kernel": (19, 17), "stride": (1, 3), "padding": (2, 3)}
-    agree(kernels.max_pool, lambda a: functional.max_pool2d(a, *set_to.values()), (x,), **set_to)
+    agree(ops.max_pool, lambda a: functional.max_pool2d(a, *set_to.values()), (x,), **set_to)
 
 
 @several(25)
@@ -191,8 +190,8 @@ def test_avg_pool(case):
     theirs = functional.avg_pool1d if x.ndim == 3 else functional.avg_pool2d
     named = (set_to["kernel"], set_to["stride"], set_to["padding"])
     if x.size or x.ndim == 4:
-        agree(kernels.avg_pool, lambda a: theirs(a, *named), (x,), **set_to)
-    same_in_all_orders(kernels.avg_pool, x.astype(np.float32), **set_to)
+        agree(ops.avg_pool, lambda a: theirs(a, *named), (x,), **set_to)
+    same_in_all_orders(ops.avg_pool, x.astype(np.float32), **set_to)
 
 
 @several(20)
@@ -202,7 +201,7 @@ def test_adaptive_avg_pool(case, data):
     size = tuple(data.draw(st.sampled_from([1, 2, 3, n])) for n in x.shape[2:])
     theirs = functional.adaptive_avg_pool1d if x.ndim == 3 else functional.adaptive_avg_pool2d
     if x.size:
-        agree(kernels.adaptive_avg_pool, lambda a: theirs(a, size), (x,), size=size)
+        agree(ops.adaptive_avg_pool, lambda a: theirs(a, size), (x,), size=size)
 
 
 @several(25)
@@ -214,15 +213,15 @@ def test_linear(batch, features, out, with_bias):
     rng = np.random.default_rng(0)
     x, weight = numbers(rng, *batch, features), numbers(rng, out, features)
     bias = numbers(rng, out) if with_bias else None
-    agree(kernels.linear, functional.linear, (x, weight, bias))
-    relu_fuses(kernels.linear, x, weight, bias)
+    agree(ops.linear, functional.linear, (x, weight, bias))
+    relu_fuses(ops.linear, x, weight, bias)
 
 
 def test_linear_of_many_rows():
     rng = np.random.default_rng(0)
     arrays = numbers(rng, 320, 7), numbers(rng, 5, 7), numbers(rng, 5)
-    agree(kernels.linear, functional.linear, arrays)
-    relu_fuses(kernels.linear, *[a.astype(np.float32) for a in arrays])
+    agree(ops.linear, functional.linear, arrays)
+    relu_fuses(ops.linear, *[a.astype(np.float32) for a in arrays])
 
 
 @several(20)
@@ -246,7 +245,7 @@ def test_batch_norm(shape, training, affine, with_bias, tracked, momentum):
         factor = 1 / 3 if momentum is None else momentum
 
         def op(*a, ours=ours, count=count):
-            return kernels.batch_norm(*a, *ours, count, **told)
+            return ops.batch_norm(*a, *ours, count, **told)
 
         arrays = [None if a is None else a.astype(dtype) for a in (x, weight, bias)]
         tensors = [None if a is None else torch.tensor(a, requires_grad=True) for a in arrays]
@@ -280,9 +279,9 @@ def test_batch_norm_fuses_and_takes_every_order(shape, training):
         return np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32), np.array(0)
 
     told = {"training": training, "momentum": 0.1, "eps": 1e-5}
-    relu_fuses(kernels.batch_norm, x, weight, bias, copies=state, **told)
+    relu_fuses(ops.batch_norm, x, weight, bias, copies=state, **told)
     same_in_all_orders(
-        lambda a: _only_x(kernels.batch_norm(a, weight, bias, *state(), **told)), x
+        lambda a: _only_x(ops.batch_norm(a, weight, bias, *state(), **told)), x
     )  # fmt: skip
 
 
@@ -306,7 +305,7 @@ def test_layer_norm(shape, dims, affine, with_bias):
     def theirs(x, weight, bias):
         return functional.layer_norm(x, inner, weight, bias, 1e-4)
 
-    agree(kernels.layer_norm, theirs, (numbers(rng, *shape), weight, bias), dims=dims, eps=1e-4)
+    agree(ops.layer_norm, theirs, (numbers(rng, *shape), weight, bias), dims=dims, eps=1e-4)
 
 
 @several(25)
@@ -314,13 +313,13 @@ def test_layer_norm(shape, dims, affine, with_bias):
 def test_softmax(shape, data):
     dim = data.draw(st.integers(0, max(0, len(shape) - 1)))
     x = 50 * numbers(np.random.default_rng(0), *shape)
-    agree(kernels.softmax, lambda a: a.softmax(dim), (x,), dim=dim)
-    agree(kernels.log_softmax, lambda a: a.log_softmax(dim), (x,), dim=dim)
+    agree(ops.softmax, lambda a: a.softmax(dim), (x,), dim=dim)
+    agree(ops.log_softmax, lambda a: a.log_softmax(dim), (x,), dim=dim)
 
 
 def test_softmax_with_minus_infinity():
     x = np.array([[0.0, -np.inf, 1.0]])
-    agree(kernels.softmax, lambda a: a.softmax(1), (x,), dim=1)
+    agree(ops.softmax, lambda a: a.softmax(1), (x,), dim=1)
 
 
 @several(20)
@@ -340,14 +339,14 @@ def test_cross_entropy(rows, classes, reduction, smoothing, weighted, ignoring):
         weight = None if weight is None else weight.detach()
         return functional.cross_entropy(x, target, weight, **told)
 
-    agree(kernels.cross_entropy, theirs, (x, target, weight), **told)
+    agree(ops.cross_entropy, theirs, (x, target, weight), **told)
 
 
 def test_cross_entropy_of_large_numbers():
     x, target = np.array([[1000.0, 0.0], [0.0, -np.inf]]), np.array([1, 0])
     told = {"reduction": "mean", "label_smoothing": 0.0, "ignore_index": -100}
     agree(
-        kernels.cross_entropy,
+        ops.cross_entropy,
         lambda a, t, _: functional.cross_entropy(a, t),
         (x, target, None),
         **told,
@@ -358,9 +357,9 @@ def test_cross_entropy_of_large_numbers():
 def test_classes_and_indices_out_of_range(wrong):
     told = {"reduction": "mean", "label_smoothing": 0.0, "ignore_index": -100}
     with pytest.raises(ValueError, match=f"cross_entropy: class {wrong} is not one of 0 to 2"):
-        kernels.cross_entropy(np.zeros((2, 3)), np.array([0, wrong]), None, **told)
+        ops.cross_entropy(np.zeros((2, 3)), np.array([0, wrong]), None, **told)
     with pytest.raises(ValueError, match=f"embedding: index {wrong} is not one of 0 to 2"):
-        kernels.embedding(np.zeros((3, 2)), np.array([[wrong]]))
+        ops.embedding(np.zeros((3, 2)), np.array([[wrong]]))
 
 
 @several(20)
@@ -383,7 +382,7 @@ def test_attention(batch, queries, keys, masked, causal):
     def theirs(q, k, v, mask):
         return functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=0.7)
 
-    agree(kernels.attention, theirs, (q, k, v, mask), scale=0.7, causal=causal)
+    agree(ops.attention, theirs, (q, k, v, mask), scale=0.7, causal=causal)
 
 
 def test_attention_takes_heads_apart():
@@ -391,9 +390,9 @@ def test_attention_takes_heads_apart():
     rng = np.random.default_rng(0)
     whole = numbers(rng, 4, 16, 3, 2, 8, dtype=np.float32)
     q, k, v = (whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
-    y, made = kernels.attention(q, k, v, None, scale=0.5, causal=True)
+    y, made = ops.attention(q, k, v, None, scale=0.5, causal=True)
     copies = [np.ascontiguousarray(a) for a in (q, k, v)]
-    expected, made_of_copies = kernels.attention(*copies, None, scale=0.5, causal=True)
+    expected, made_of_copies = ops.attention(*copies, None, scale=0.5, causal=True)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
     g = numbers(rng, *y.shape, dtype=np.float32)
     for part, other in zip(made(g)[:3], made_of_copies(g)[:3], strict=True):
@@ -412,7 +411,7 @@ def test_embedding(shape, size, padded):
     def theirs(weight, index):
         return functional.embedding(index, weight, padding_idx=row)
 
-    agree(kernels.embedding, theirs, (weight, index), padding_idx=row)
+    agree(ops.embedding, theirs, (weight, index), padding_idx=row)
 
 
 def test_the_same_bits_every_time():
@@ -422,7 +421,7 @@ def test_the_same_bits_every_time():
     told = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 16}
     seen = []
     for _ in range(3):
-        y, made = kernels.conv(x, weight, None, **told)
+        y, made = ops.conv(x, weight, None, **told)
         g = numbers(np.random.default_rng(3), *y.shape, dtype=np.float32)
         seen.append([y.tobytes(), *[part(g).tobytes() for part in made[:2]]])
     assert seen[0] == seen[1] == seen[2]

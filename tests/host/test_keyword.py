@@ -3,14 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinytorch import keyword, serialize
-from tinytorch.autograd import Tensor
-from tinytorch.export import to_bytes
-from tinytorch.keyword import SILENCE, Drawn, train_keyword
-from tinytorch.recordings import Recordings
-from tinytorch.runtime import Model
-from tinytorch.sound import Features, Front, front_of, samples_of, sound_features
-from tinytorch.train import evaluate
+from tinytorch import serialize
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.data.recordings import Recordings
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.sensing import keyword
+from tinytorch.sensing.keyword import SILENCE, Drawn, train_keyword
+from tinytorch.sensing.mel import Features, Front, front_of, samples_of, sound_features
+from tinytorch.train.trainer import evaluate
 from tinytorch.utils.data import DataLoader
 
 RATE = 8000

@@ -13,13 +13,15 @@ from tests.host.test_quantize import channels_last, forward, random_graph
 from tests.networks import random_network
 from tests.operations import Reference, random_input, random_net
 from tests.streams import random_case as random_stream
-from tinytorch import lanes, nn
-from tinytorch.datasets import digits
-from tinytorch.export import to_bytes
+from tinytorch import nn
+from tinytorch.data.datasets import digits
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
 from tinytorch.optim import Adam
-from tinytorch.quantize import quantize, quantize_nodes, run_integers
-from tinytorch.runtime import Model
-from tinytorch.train import Trainer
+from tinytorch.quantize import lanes
+from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.run_integers import run_integers
+from tinytorch.train.trainer import Trainer
 from tinytorch.utils.data import DataLoader
 from tinytorch_core.model import ADD, EXACT, LANE, MOVE
 from tinytorch_core.quant import LANE_LIMIT

@@ -11,9 +11,9 @@ import tinytorch
 from tests.host.gradients import check
 from tests.oracles import oracle
 from tinytorch import nn
-from tinytorch.autograd import Tensor
-from tinytorch.capture import Step
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional as F
+from tinytorch.train.capture import Step
 
 torch = oracle("torch", "oracle")
 TF = torch.nn.functional

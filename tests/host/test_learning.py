@@ -9,10 +9,10 @@ import numpy as np
 import tinytorch
 from tests.conftest import ROOT
 from tinytorch import nn, optim
-from tinytorch.datasets import digits
-from tinytorch.train import Trainer, evaluate
+from tinytorch.data.datasets import digits
+from tinytorch.data.windows import windows
+from tinytorch.train.trainer import Trainer, evaluate
 from tinytorch.utils.data import DataLoader, TensorDataset
-from tinytorch.windows import windows
 
 
 def example(name):

@@ -9,9 +9,9 @@ import tinytorch
 from tests.host.gradients import check
 from tests.oracles import oracle
 from tinytorch import nn
-from tinytorch.activations import erf
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional as F
+from tinytorch.ops.activations import erf
 
 torch = oracle("torch", "oracle")
 TF = torch.nn.functional

@@ -18,15 +18,15 @@ from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_inp
 from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
 from tinytorch import nn
-from tinytorch.export import to_bytes
-from tinytorch.keyword import keyword_net
 from tinytorch.machine import armv6m_move, pack, tables
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
-from tinytorch.quantize import quantize
-from tinytorch.runtime import Model
-from tinytorch.streaming import stream
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.streaming import stream
+from tinytorch.sensing.keyword import keyword_net
 from tinytorch_core.model import FIELDS, RECORD, Op
-from tito.core import RAM, RAM_BYTES, Core, CoreModel
+from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
 CASES = 350
 SEEDS = st.integers(0, 2**32 - 1)

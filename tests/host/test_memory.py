@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tinytorch import memory
+from tinytorch.ops import memory
 
 
 def place(a):

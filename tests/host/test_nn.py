@@ -10,7 +10,7 @@ import tinytorch
 from tests.host.gradients import check
 from tests.oracles import oracle
 from tinytorch import nn
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 from tinytorch_core import nn as shared
 from tinytorch_core.tensor import tensor as shared_tensor
 

@@ -8,7 +8,8 @@ import pytest
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch import fast, nn, optim
+from tinytorch import nn, optim
+from tinytorch.ops import compiled
 from tinytorch.optim import lr_scheduler
 from tinytorch.optim.flat import LARGE
 
@@ -34,10 +35,10 @@ SHAPES = [(3, 4), (), (0, 2), (LARGE // 2, 2), (5,)], [(7,), (2, 1, 3)]  # of tw
 
 @pytest.fixture(params=["numpy", "numba"])
 def kernels(request):
-    before = fast.enabled()
-    fast.enable(request.param == "numba")
+    before = compiled.enabled()
+    compiled.enable(request.param == "numba")
     yield
-    fast.enable(before)
+    compiled.enable(before)
 
 
 def make(library, name, params, **settings):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tinytorch
-from tinytorch import autograd, nn
+from tinytorch import nn
+from tinytorch.autograd import tensor as autograd
 from tinytorch.profile import profile
 
 

@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.networks import fill, random_network
-from tinytorch import Tensor, intops, nn, no_grad
-from tinytorch.export import ALIGN, to_bytes
-from tinytorch.graph import INPUT, Node, fold, run_float
-from tinytorch.plan import plan
-from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize, quantize_nodes
-from tinytorch.runtime import Model
+from tinytorch import Tensor, nn, no_grad
+from tinytorch.int8 import kernels
+from tinytorch.modelfile.arena import plan
+from tinytorch.modelfile.export import ALIGN, to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.fold import fold
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
+from tinytorch.quantize.run_float import run_float
 from tinytorch_core.model import ADD, CONV2D, DENSE, FIELDS, MAX_POOL, RECORD
 
 LABELS = ["a", "b", "c", "d"]
@@ -206,7 +209,7 @@ def alone(operation: Operation, a, b):
     program = struct.pack(RECORD, *record) + taps + operation.weight.tobytes()
     arena = np.zeros((len(a), 2 * size + n), np.int8)
     arena[:, :size], arena[:, size : 2 * size] = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    intops.KERNELS[node.kind](arena, program, 0)
+    kernels.KERNELS[node.kind](arena, program, 0)
     return arena[:, 2 * size :].reshape(len(a), node.out_h, node.out_w, node.out_c)
 
 

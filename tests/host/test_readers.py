@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinytorch.readers import read_csv, read_npy, read_npz
+from tinytorch.data.readers import read_csv, read_npy, read_npz
+from tinytorch.data.windows import WindowDataset, window_labels, windows
 from tinytorch.utils.data import ConcatDataset, DataLoader, TensorDataset
-from tinytorch.windows import WindowDataset, window_labels, windows
 
 FLOWERS = """sepal, petal ,kind
 5.1,1.4,setosa

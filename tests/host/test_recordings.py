@@ -6,8 +6,8 @@ Motion and all that is common is in test_datasets.
 import numpy as np
 import pytest
 
-from tinytorch import datasets
-from tinytorch.recordings import MULAW, MULAW_VALUES, read, read_all
+from tinytorch.data import datasets
+from tinytorch.data.recordings import MULAW, MULAW_VALUES, read, read_all
 
 RATE = 8000
 NOISE = np.random.default_rng(0).integers(-9000, 9000, (4, 1000)).astype(np.int16)

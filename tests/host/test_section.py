@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.sections import ARMV6M, STEPS, copies, hanging, made, patched
-from tinytorch.machine.section import attach_section, read
-from tinytorch.runtime import Model
+from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import attach_section, read
 
 PLAIN = copies(vectors=2)
 

@@ -7,8 +7,9 @@ from scipy import fft, signal
 
 from tests.conftest import ROOT
 from tests.sounds import random_case, random_signal
-from tinytorch import intops
-from tinytorch.sound import Engine, Front, tables
+from tinytorch.int8 import kernels
+from tinytorch.int8.mel import Engine
+from tinytorch.sensing.mel import Front, tables
 from tinytorch_core import mel, model
 from tinytorch_core.model import RECORD_BYTES, Op
 
@@ -17,7 +18,7 @@ from tinytorch_core.model import RECORD_BYTES, Op
 def test_numpy_equals_the_specification(seed):
     case = random_case(seed)
     arena = np.frombuffer(case.arena, np.int8).reshape(1, -1).copy()
-    intops.KERNELS[model.MEL](arena, case.program, 0)
+    kernels.KERNELS[model.MEL](arena, case.program, 0)
     assert arena[0, case.y : case.y + len(case.expected)].tobytes() == case.expected
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.host.test_datasets import home, served  # noqa: F401
-from tinytorch import datasets, speech
 from tinytorch.cache import cache_folder
-from tinytorch.recordings import Recordings
+from tinytorch.data import datasets, speech
+from tinytorch.data.recordings import Recordings
 
 NOWHERE = "http://127.0.0.1:9/"
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinytorch import spotting
-from tinytorch.recordings import Recordings
+from tinytorch.data.recordings import Recordings
+from tinytorch.sensing import spotting
 from tinytorch_core.listen import Detector
 
 LABELS = ["yes", "no", "_unknown_", "_silence_"]

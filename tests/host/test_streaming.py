@@ -12,11 +12,12 @@ from tests.networks import fill
 from tests.operations import Reference
 from tests.streams import random_case
 from tinytorch import nn
-from tinytorch.export import to_bytes
-from tinytorch.quantize import QuantizedNet, quantize
-from tinytorch.runtime import Model
-from tinytorch.sound import Features, Front, sound_features, tables_of
-from tinytorch.streaming import listen, stream
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import QuantizedNet
+from tinytorch.quantize.streaming import listen, stream
+from tinytorch.sensing.mel import Features, Front, sound_features, tables_of
 from tinytorch_core.model import ADD
 
 TIERS = ("exact", "lane")

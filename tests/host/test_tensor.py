@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, apply
-from tinytorch.creation import tensor
+from tinytorch.autograd.creation import tensor
+from tinytorch.autograd.tensor import Tensor, apply
 
 torch = oracle("torch", "oracle")
 
@@ -288,7 +288,7 @@ def test_every_function_of_the_face_is_there():
 
 def test_a_listener_hears_every_operation(monkeypatch):
     """Results of questions too: whoever follows a step has to see on what it depends."""
-    from tinytorch import autograd
+    from tinytorch.autograd import tensor as autograd
 
     heard = []
 

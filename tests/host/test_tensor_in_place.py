@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor, no_grad
-from tinytorch.changes import changed
-from tinytorch.creation import tensor
+from tinytorch.autograd.aliasing import changed
+from tinytorch.autograd.creation import tensor
+from tinytorch.autograd.tensor import Tensor, no_grad
 
 torch = oracle("torch", "oracle")
 

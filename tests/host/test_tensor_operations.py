@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 import tinytorch
 from tests.host.gradients import check, check_higher
 from tests.oracles import oracle
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 
 torch = oracle("torch", "oracle")
 F = torch.nn.functional

@@ -5,10 +5,12 @@ import pytest
 
 from tests import tflm
 from tests.networks import random_network
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node, fold, run_float
-from tinytorch.quantize import Operation, Quant, QuantizedNet, quantize
-from tinytorch.runtime import Model
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.fold import fold
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
+from tinytorch.quantize.run_float import run_float
 from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
 from tinytorch_core.qops import ADD_SHIFT
 from tinytorch_core.quant import quantize_multiplier

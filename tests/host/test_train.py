@@ -10,9 +10,9 @@ import pytest
 
 import tinytorch
 from tinytorch import nn, optim, serialize
-from tinytorch.callbacks import Callback, Checkpoint, EarlyStopping
-from tinytorch.metrics import F1, MeanAbsoluteError
-from tinytorch.train import Trainer, evaluate
+from tinytorch.train.callbacks import Callback, Checkpoint, EarlyStopping
+from tinytorch.train.metrics import F1, MeanAbsoluteError
+from tinytorch.train.trainer import Trainer, evaluate
 from tinytorch.utils.data import DataLoader, TensorDataset, Transformed
 
 LOADER = {"batch_size": 16, "shuffle": True}

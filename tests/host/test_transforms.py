@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinytorch
-from tinytorch.transforms import (
+from tinytorch.data.transforms import (
     Affine,
     ChannelMask,
     Compose,

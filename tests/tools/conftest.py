@@ -2,10 +2,10 @@
 
 import pytest
 
+from tito.board.repl import Repl
 from tito.errors import Fault
-from tito.firmware import find_firmware
-from tito.kits import open_kit
-from tito.repl import Repl
+from tito.kits.firmware import find_firmware
+from tito.kits.open import open_kit
 
 
 @pytest.fixture

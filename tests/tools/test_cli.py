@@ -28,14 +28,14 @@ import serial
 
 from tests.conftest import ROOT
 from tests.tools.test_deploy import dense
-from tinytorch.features import quantize_windows
-from tinytorch.recordings import read
-from tinytorch.runtime import Model
-from tinytorch.simulator import simulate
-from tito.deploy import connect
-from tito.kits import Kit, open_kit
-from tito.line import holder
-from tito.repl import BANNER, Repl
+from tinytorch.data.recordings import read
+from tinytorch.data.simulator import simulate
+from tinytorch.modelfile.runtime import Model
+from tinytorch.sensing.motion import quantize_windows
+from tito.board.device import connect
+from tito.board.repl import BANNER, Repl
+from tito.kits.line import holder
+from tito.kits.open import Kit, open_kit
 
 EPOCHS = ["--epochs", "4"]
 FIGURES = {

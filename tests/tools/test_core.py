@@ -28,7 +28,7 @@ from tinytorch.machine.thumb import (
     r12,
     sp,
 )
-from tito.core import RAM, RAM_BYTES, STACK, Core
+from tito.kits.cortex_m0 import RAM, RAM_BYTES, STACK, Core
 
 CODE, DATA = RAM, RAM + 0x8000
 
@@ -200,7 +200,7 @@ def flags(core, method, x, y, carry):
 
 
 def is_wrong(method, x, y, carry):
-    """Where rp2040py's flags are not the core's, as tito.core says."""
+    """Where rp2040py's flags are not the core's, as tito.kits.cortex_m0 says."""
     by = y & 255
     return (
         (method in ("lsrs", "asrs") and by == 0)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tinytorch.collection import append, load
+from tinytorch.data.collection import append, load
 from tito import cli
-from tito.data import draw
+from tito.verbs.data import draw
 
 RNG = np.random.default_rng(1)
 

@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 
 from tests import sections
-from tinytorch import plan
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.machine.section import attach_section, read
-from tinytorch.quantize import Operation, Quant, QuantizedNet
-from tinytorch.runtime import Model
+from tinytorch.modelfile import heap
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import attach_section, read
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import link
 from tinytorch_core.model import DENSE
-from tito import payload
-from tito.deploy import Device, connect
+from tito.board import payload
+from tito.board.device import Device, connect
+from tito.board.repl import Repl
+from tito.board.stream import CHUNK
 from tito.errors import Fault
-from tito.kits import Kit, open_kit
-from tito.repl import Repl
-from tito.stream import CHUNK
+from tito.kits.open import Kit, open_kit
 
 
 def dense(seed: int, inputs: int = 300, outputs: int = 120, name: str = "dense") -> bytes:
@@ -182,7 +181,7 @@ def test_a_host_that_is_killed_leaves_a_kit_that_the_next_one_can_use(kit: Kit, 
     new.write_bytes(NEW)
     code = (
         "import os, pathlib, signal, sys\n"
-        "from tito.deploy import connect\nfrom tito.kits import Kit\n"
+        "from tito.board.device import connect\nfrom tito.kits import Kit\n"
         "die = lambda done, total: done > 20000 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "connect(Kit('board', sys.argv[1])).put_model(pathlib.Path(sys.argv[2]).read_bytes(), "
         "progress=die)"
@@ -367,7 +366,7 @@ def test_the_emulated_pico(pico_kit: Kit):
         assert report["vectors"] == 3
         sent = device.fit(data)
         assert len(data) - 1000 < report["kept"] <= report["peak"]
-        assert abs(plan.ram(Model(sent), 4) / report["peak"] - 1) < 0.1
+        assert abs(heap.ram(Model(sent), 4) / report["peak"] - 1) < 0.1
         assert device.fit(sent) == sent and read(sent) is not None
         assert outputs_equal(device, data)
         assert device.info()["word"] == 4

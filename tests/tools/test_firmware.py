@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tito import firmware
 from tito.errors import Fault, Usage
+from tito.kits import firmware
 
 DOCUMENT = struct.pack("<I24xI", 0x0A324655, 0xE48BFF56).ljust(512, b"\x00")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tito import kits
+from tito.board.repl import Repl
 from tito.doctor import doctor
 from tito.errors import Fault, Usage
-from tito.patience import read_patience
-from tito.repl import Repl
+from tito.kits import open
+from tito.kits.timeout_scale import read_patience
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -70,17 +70,17 @@ def read(port, patience, name):
 @pytest.mark.parametrize("name", ["virtual", "pico"])
 def test_the_flash_outlives_the_kit(name, end, home, request):
     firmware = request.getfixturevalue("firmware") if name == "pico" else None
-    with kits.open_kit(name, firmware) as kit:
+    with open.open_kit(name, firmware) as kit:
         write(kit.port, kit.patience, "kept.txt", "as it was")
         getattr(kit, end)()
-    with kits.open_kit(name, firmware) as kit:
+    with open.open_kit(name, firmware) as kit:
         assert read(kit.port, kit.patience, "kept.txt") == "as it was"
 
 
 def test_a_second_user_is_told_who_is_first(virtual_kit):
     with pytest.raises(Fault, match=rf"in use by process \d+ \(port {virtual_kit.port}\).*--kit"):
-        kits.open_kit("virtual")
-    rows = {row.name: row for row in kits.list_kits()}
+        open.open_kit("virtual")
+    rows = {row.name: row for row in open.list_kits()}
     assert not rows["virtual"].usable
     assert virtual_kit.port in rows["virtual"].note
 
@@ -91,7 +91,7 @@ def test_no_micropython_for_the_virtual_kit(home, monkeypatch, tmp_path):
     broken.chmod(0o755)
     monkeypatch.setenv("MICROPYTHON", str(broken))
     with pytest.raises(Fault, match="does not run: broken beyond repair"):
-        kits.open_kit("virtual")
+        open.open_kit("virtual")
 
 
 def test_a_strange_file_is_not_taken_for_a_flash_image(home):
@@ -99,7 +99,7 @@ def test_a_strange_file_is_not_taken_for_a_flash_image(home):
     image.parent.mkdir(parents=True)
     image.write_text("my diary")
     with pytest.raises(Fault, match=r"virtual\.img is not the flash image of a kit"):
-        kits.open_kit("virtual")
+        open.open_kit("virtual")
     assert image.read_text() == "my diary"
 
 
@@ -107,14 +107,14 @@ def test_a_link_does_not_replace_a_file(home, tmp_path):
     file = tmp_path / "precious"
     file.write_text("data")
     with pytest.raises(Usage, match="precious is there already"):
-        kits.open_kit("virtual", link=file)
+        open.open_kit("virtual", link=file)
     assert file.read_text() == "data"
 
 
 SERVE = """
 import sys
 from pathlib import Path
-from tito.kits import serve
+from tito.kits.open import serve
 serve(sys.argv[1], link=Path(sys.argv[2]))
 """
 
@@ -158,13 +158,13 @@ def test_a_kit_does_not_outlive_its_parent(serving, home):
     process.kill()
     assert gone(int(holder.split()[1]))
     assert not link.is_symlink()
-    with kits.open_kit("virtual") as kit:  # the lock is free again
+    with open.open_kit("virtual") as kit:  # the lock is free again
         assert kit.port
 
 
 def test_a_served_pico_keeps_its_patience(serving, firmware):
     _, link = serving("pico")
-    with kits.open_kit(str(link)) as kit:
+    with open.open_kit(str(link)) as kit:
         assert kit.patience > 1
         assert kit.port == str(link)
     assert read_patience("/dev/null") == 1
@@ -172,7 +172,7 @@ def test_a_served_pico_keeps_its_patience(serving, firmware):
 
 def test_only_virtual_kits_are_served():
     with pytest.raises(Usage, match="not /dev/ttyACM0"):
-        kits.serve("/dev/ttyACM0")
+        open.serve("/dev/ttyACM0")
 
 
 def test_a_bad_line_damages_bytes_and_a_good_one_does_not(virtual_kit):
@@ -194,7 +194,7 @@ def test_a_bad_line_damages_bytes_and_a_good_one_does_not(virtual_kit):
 
 
 def test_power_cut_after_a_number_of_bytes(home):
-    with kits.open_kit("virtual", faults={"cut": 600}) as kit, Repl(kit.port) as repl:
+    with open.open_kit("virtual", faults={"cut": 600}) as kit, Repl(kit.port) as repl:
         repl.enter()
         with pytest.raises(Fault, match="went away"):
             repl.exec("#" * 1000)
@@ -240,7 +240,7 @@ def test_the_picos_motion_sensor_replays_a_recording(home, firmware, tmp_path):
     recording = np.array([[1000, -500, 10 * i, 100, 0, -100] for i in range(8)], np.int16)
     np.save(tmp_path / "motion.npy", recording)
     with (
-        kits.open_kit("pico", firmware, replay=tmp_path / "motion.npy", rate=25) as kit,
+        open.open_kit("pico", firmware, replay=tmp_path / "motion.npy", rate=25) as kit,
         Repl(kit.port, kit.patience) as repl,
     ):
         repl.enter()

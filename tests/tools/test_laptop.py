@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tinytorch.collection import load
+from tinytorch.data.collection import load
 
 ALSA = Path("/usr/share/alsa/alsa.conf")
 DEVICE = """

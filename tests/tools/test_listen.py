@@ -10,16 +10,15 @@ import pytest
 
 from tests.conftest import ROOT, micropython
 from tests.tools.test_deploy import dense
-from tinytorch.export import to_bytes
-from tinytorch.graph import INPUT, Node
-from tinytorch.quantize import Operation, Quant, QuantizedNet
-from tinytorch.runtime import Model
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import link
 from tinytorch_core.listen import Detector
 from tinytorch_core.model import DENSE
-from tito.deploy import Device, connect
+from tito.board.device import Device, connect
 from tito.errors import Fault
-from tito.kits import open_kit
+from tito.kits.open import open_kit
 
 LABELS = ["up", "down", "_silence_"]
 RATE, SAMPLES = 8000, 640

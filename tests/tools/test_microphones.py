@@ -7,9 +7,9 @@ import numpy as np
 
 from tests.device.test_sensors import filtered, sound
 from tests.tools.test_pico import upload
-from tito import payload
-from tito.microphone import BIAS
-from tito.repl import Repl
+from tito.board import payload
+from tito.board.repl import Repl
+from tito.kits.microphone import BIAS
 
 READ = """
 def read(source, size):  # the second time, which allocates nothing

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from tests.tools.test_listen import DETECT, LABELS, RATE, audio, hearing
-from tinytorch.runtime import Model
+from tinytorch.modelfile.runtime import Model
 from tinytorch_core.listen import Detector
-from tito import listening
+from tito.board.device import Step, connect
 from tito.cli import parser
-from tito.deploy import Step, connect
 from tito.errors import Fault, Usage
+from tito.verbs import monitor
 
 MOTION = {"kind": "motion", "rate": 24.0, "channels": 3, "window": 8, "shift": [5, 5, 5]}
 
@@ -45,7 +45,7 @@ def words(*words: object) -> argparse.Namespace:
 
 
 def run(*given: object) -> dict:
-    return listening.monitor(words(*given))
+    return monitor.monitor(words(*given))
 
 
 def expected_events(steps: np.ndarray) -> list[dict]:
@@ -160,7 +160,7 @@ def step(**changes: object) -> Step:
 )
 def test_each_warning_comes_once(heard, says):
     about = {"rate": RATE, "channels": 1, "step_bytes": 1280, "kind": "sound", "labels": LABELS}
-    ear, said = listening.Ear(about), []
+    ear, said = monitor.Ear(about), []
     for found in [*heard, *heard[:1]]:
         ear.take(found, 0)
         said += ear.warnings()
@@ -170,7 +170,7 @@ def test_each_warning_comes_once(heard, says):
 
 def test_a_sensor_that_gives_nothing_any_more_ends_it():
     about = {"rate": RATE, "channels": 1, "step_bytes": 1280, "kind": "sound", "labels": LABELS}
-    ear = listening.Ear(about)
+    ear = monitor.Ear(about)
     with pytest.raises(Fault, match="gives no more samples"):
         for _ in range(10):
             ear.take(step(scores=b"", output=b"", lost=800), 0)

@@ -13,16 +13,17 @@ from tests.conftest import ROOT
 from tests.device.test_kernels import network_case, wide_case, write
 from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, random_case
-from tinytorch import nn, plan
-from tinytorch.export import to_bytes
-from tinytorch.machine.section import attach_section
-from tinytorch.quantize import quantize
-from tinytorch.runtime import Model
+from tinytorch import nn
+from tinytorch.modelfile import heap
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import attach_section
+from tinytorch.quantize.calibrate import quantize
 from tinytorch_core.listen import Detector
-from tito.deploy import connect
-from tito.inference import kernels_of
-from tito.kits import Kit, open_kit
-from tito.repl import Repl
+from tito.board.device import connect
+from tito.board.repl import Repl
+from tito.kits.open import Kit, open_kit
+from tito.verbs.inference import kernels_of
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_network_of_the_exact_tier_in_machine_code(pico):
     kernels = kernels_of(sent)
     assert kernels.count("machine") >= 4
     assert len(times) == len(kernels) - kernels.count("")
-    assert abs(plan.ram(sent, 4) / report["peak"] - 1) < 0.05
+    assert abs(heap.ram(sent, 4) / report["peak"] - 1) < 0.05
     assert heard.output == model.run_batch(x).tobytes()
     detector = Detector(model.labels, DETECT)
     assert heard.event == detector.update(heard.output)

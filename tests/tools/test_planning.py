@@ -8,8 +8,9 @@ import pytest
 
 from tests.networks import fill
 from tinytorch import nn
-from tinytorch.export import to_bytes
-from tinytorch.quantize import QuantizedNet, quantize
+from tinytorch.modelfile.export import to_bytes
+from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.ir import QuantizedNet
 from tito import cli
 
 

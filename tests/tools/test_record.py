@@ -10,12 +10,12 @@ import threading
 import numpy as np
 import pytest
 
-from tinytorch.collection import append, load
+from tinytorch.data.collection import append, load
 from tito import cli
-from tito.deploy import connect
+from tito.board.device import connect
 from tito.errors import Fault
-from tito.kits import open_kit
-from tito.recording import KitSource, Session, Stop, words
+from tito.kits.open import open_kit
+from tito.verbs.record import KitSource, Session, Stop, words
 
 RNG = np.random.default_rng(5)
 

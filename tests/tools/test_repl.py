@@ -9,8 +9,8 @@ import tty
 import pytest
 import serial
 
+from tito.board.repl import DeviceError, Repl
 from tito.errors import Fault, Usage
-from tito.repl import DeviceError, Repl
 
 
 def test_exec_gives_what_was_printed(repl):

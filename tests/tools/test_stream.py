@@ -6,11 +6,11 @@ import zlib
 import pytest
 
 from tinytorch_core import link
-from tito.deploy import Device, connect
+from tito.board.device import Device, connect
+from tito.board.repl import FILLER, Repl
+from tito.board.stream import CHUNK, Stream
 from tito.errors import Fault
-from tito.kits import Kit, open_kit
-from tito.repl import FILLER, Repl
-from tito.stream import CHUNK, Stream
+from tito.kits.open import Kit, open_kit
 
 DATA = random.Random(5).randbytes(30_000)
 

@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import ROOT
 from tests.host.test_quantize import forward
 from tests.tools.test_cli import Place, assert_one_sentence, write
-from tinytorch import recipes, serialize
-from tinytorch.runtime import Model
-from tinytorch.simulator import simulate
+from tinytorch import serialize
+from tinytorch.data.simulator import simulate
+from tinytorch.modelfile.runtime import Model
+from tinytorch.recipes import run as recipes
 
 EXAMPLE = ROOT / "examples" / "digits" / "train.toml"
 SMALL = """

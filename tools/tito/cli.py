@@ -26,17 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    from tito import (
-        bench,
-        data,
-        demo,
-        inference,
-        listening,
-        planning,
-        recording,
-        station,
-        training,
-    )
+    from tito.verbs import bench, data, demo, inference, kits, monitor, plan, record, train
 
     top = Parser(
         prog="tito",
@@ -51,7 +41,7 @@ def parser() -> Parser:
     def add(name: str, help: str) -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=help, description=help, parents=[common])
 
-    for group in (demo, recording, data, training, inference, listening, planning, bench, station):
+    for group in (demo, record, data, train, inference, monitor, plan, bench, kits):
         group.add_verbs(add)
     return top
 

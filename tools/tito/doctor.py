@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tinytorch.cache import cache_folder
 from tito.errors import Fault, reason
 from tito.folders import data_folder
-from tito.kits import list_kits
+from tito.kits.open import list_kits
 
 
 class Check(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.lanes import Layer
-from tinytorch.runtime import Model
-from tinytorch.spotting import Curve
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.lanes import Layer
+from tinytorch.sensing.spotting import Curve
 
 INK, ACCENT, WARM = "#1f2933", "#2667a8", "#d1603d"
 

@@ -1,1 +1,1 @@
-"""Machine code for boards: assemblers, kernels, the section of a model file that carries them."""
+"""Machine code for boards: assemblers, kernels, and what chooses them."""

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from tinytorch import lanes
-from tinytorch.graph import INPUT
 from tinytorch.machine import armv6m, armv6m_move, armv6m_sound, cost, tables
 from tinytorch.machine.armv6m import (
     Depthwise,
@@ -26,11 +24,13 @@ from tinytorch.machine.armv6m_average import Average, average
 from tinytorch.machine.armv6m_move import Move, move
 from tinytorch.machine.armv6m_simple import Add, Pool, add, pool, simple
 from tinytorch.machine.armv6m_sound import Mel
-from tinytorch.machine.section import HEADER_BYTES, STEP_BYTES, attach_section, section
 from tinytorch.machine.tables import Rows
 from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6
-from tinytorch.plan import Buffer, place
-from tinytorch.runtime import Model
+from tinytorch.modelfile.arena import Buffer, place
+from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import HEADER_BYTES, STEP_BYTES, attach_section, section
+from tinytorch.quantize import lanes
+from tinytorch.quantize.ir import INPUT
 from tinytorch_core import mel
 from tinytorch_core.model import (
     ADD,

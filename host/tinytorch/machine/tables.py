@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch import lanes
 from tinytorch.machine.armv6m import COARSE_BITS, Exact, Lane, Tail
+from tinytorch.quantize import lanes
 from tinytorch_core.model import Op
 
 Int64 = NDArray[np.int64]

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinytorch import kernels, memory
-from tinytorch.autograd import Tensor, apply
+from tinytorch import ops
+from tinytorch.autograd.tensor import Tensor, apply
 from tinytorch.nn import functional, init
 from tinytorch.nn.layers import Dropout, LayerNorm, Linear, ModuleList
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.ops import Array, Result
+from tinytorch.ops import memory
+from tinytorch.ops.array import Array, Result
 
 
 def self_attention(
@@ -30,7 +31,7 @@ def self_attention(
     order = (2, 0, 3, 1, 4) if batch_first else (2, 1, 3, 0, 4)
     there, back = ((0, 2, 1, 3),) * 2 if batch_first else ((1, 2, 0, 3), (2, 0, 1, 3))
     q, k, v = x.reshape(apart).transpose(order)
-    y, of_each = kernels.attention(q, k, v, mask, scale=apart[-1] ** -0.5, causal=causal)
+    y, of_each = ops.attention(q, k, v, mask, scale=apart[-1] ** -0.5, causal=causal)
     assert callable(of_each)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
@@ -120,7 +121,7 @@ class MultiheadAttention(Module):
                 y = weights @ v
             else:
                 weights = None
-                y = apply(kernels.attention, q, k, v, mask, scale=scale, causal=causal)
+                y = apply(ops.attention, q, k, v, mask, scale=scale, causal=causal)
             y = y.permute(0, 2, 1, 3) if self.batch_first else y.permute(2, 0, 1, 3)
             y = y.reshape(*query.shape)
         y = self.out_proj(y)

@@ -5,8 +5,8 @@ reduction, of every loss: "mean" over all its numbers, their "sum", or "none".
 
 import numpy as np
 
-from tinytorch import activations, kernels
-from tinytorch.autograd import Size, Tensor, apply
+from tinytorch import ops
+from tinytorch.autograd.tensor import Size, Tensor, apply
 from tinytorch_core import shapes
 
 # Activations. inplace is taken as in PyTorch; the result is a new tensor all the same.
@@ -57,7 +57,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 def logsigmoid(input: Tensor) -> Tensor:
-    return apply(activations.logsigmoid, input)
+    return apply(ops.logsigmoid, input)
 
 
 def softmax(input: Tensor, dim: int) -> Tensor:
@@ -180,7 +180,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     if p != 2:
         raise ValueError(f"normalize: p={p} is not there; 2 is.")
     dim = shapes.axis("normalize", dim, input.ndim)
-    return apply(activations.normalize, input, dim=dim, eps=eps)
+    return apply(ops.normalize, input, dim=dim, eps=eps)
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -209,7 +209,7 @@ def scaled_dot_product_attention(
     if dropout_p:
         weights = _attention_weights(query, key, attn_mask, scale, is_causal)
         return weights.dropout(dropout_p) @ value
-    return apply(kernels.attention, query, key, value, attn_mask, scale=scale, causal=is_causal)
+    return apply(ops.attention, query, key, value, attn_mask, scale=scale, causal=is_causal)
 
 
 def _attention_weights(
@@ -303,7 +303,7 @@ def cross_entropy(
         return _reduced("cross_entropy", -(input.log_softmax(dim) * shares).sum(dim), reduction)
     rows, labels = _by_class("cross_entropy", input, target, weight)
     y = apply(
-        kernels.cross_entropy, rows, labels, weight, reduction=reduction,
+        ops.cross_entropy, rows, labels, weight, reduction=reduction,
         ignore_index=ignore_index, label_smoothing=label_smoothing,
     )  # fmt: skip
     return y.reshape(target.shape) if reduction == "none" else y
@@ -317,9 +317,7 @@ def nll_loss(
     _check_reduction("nll_loss", reduction)
     rows, labels = _by_class("nll_loss", input, target, weight)
     _check_labels("nll_loss", labels.data[labels.data != ignore_index], rows.shape[1])
-    y = apply(
-        activations.nll_loss, rows, labels, weight, reduction=reduction, ignore_index=ignore_index
-    )
+    y = apply(ops.nll_loss, rows, labels, weight, reduction=reduction, ignore_index=ignore_index)
     return y.reshape(target.shape) if reduction == "none" else y
 
 
@@ -328,7 +326,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """-log of the probability that the input, within 0 and 1, gives to the target (0 to 1)."""
     _check_shapes("binary_cross_entropy", input, target)
-    losses = apply(activations.binary_cross_entropy, input, target)
+    losses = apply(ops.binary_cross_entropy, input, target)
     return _reduced(
         "binary_cross_entropy", losses if weight is None else losses * weight, reduction
     )
@@ -372,7 +370,7 @@ def huber_loss(
     _check_shapes("huber_loss", input, target)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta {delta} is not above 0.")
-    return _reduced("huber_loss", apply(activations.huber, input - target, delta=delta), reduction)
+    return _reduced("huber_loss", apply(ops.huber, input - target, delta=delta), reduction)
 
 
 def smooth_l1_loss(
@@ -398,7 +396,7 @@ def kl_div(
     if log_target:
         losses = target.exp() * (target - input)
     else:
-        losses = apply(activations.xlogx, target) - target * input
+        losses = apply(ops.xlogx, target) - target * input
     if reduction == "batchmean":
         return losses.sum() / (input.shape[0] if input.ndim else 1)
     return _reduced("kl_div", losses, reduction)

@@ -1,6 +1,6 @@
 """The layers that a kit can run too: written once in tinytorch_core.nn, here on our own Tensor."""
 
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn.module import Module, Parameter
 from tinytorch_core import nn as core
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional
 from tinytorch.nn.module import Module
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch import autograd
-from tinytorch.autograd import Hook
+from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.tensor import Hook
 from tinytorch_core import nn as core
 
 

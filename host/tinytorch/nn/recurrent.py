@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd import Tensor, apply
-from tinytorch.combining import cat
-from tinytorch.creation import zeros
-from tinytorch.memory import empty
+from tinytorch.autograd.creation import zeros
+from tinytorch.autograd.joining import cat
+from tinytorch.autograd.tensor import Tensor, apply
 from tinytorch.nn.module import Module
-from tinytorch.ops import Array, Operation, Result
+from tinytorch.ops.array import Array, Operation, Result
+from tinytorch.ops.memory import empty
 
 
 def _logistic(a: Array) -> None:

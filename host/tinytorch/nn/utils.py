@@ -6,10 +6,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from tinytorch.autograd import Tensor
-from tinytorch.changes import changed
-from tinytorch.combining import cat
-from tinytorch.ops import Array
+from tinytorch.autograd.aliasing import changed
+from tinytorch.autograd.joining import cat
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops.array import Array
 
 
 def _gradients(parameters: "Tensor | Iterable[Tensor]") -> list[Array]:

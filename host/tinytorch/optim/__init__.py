@@ -1,7 +1,7 @@
 """Optimizers, with PyTorch's names, defaults and update rules.
 
 Each is a class that holds the options and a function on flat arrays (tinytorch.optim.flat). Where
-numba is installed, the function of the same name and arguments in tinytorch.jit does the work.
+numba is installed, the function of the same name and arguments in ops.numba_kernels does the work.
 """
 
 import math
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import fast, memory
-from tinytorch.autograd import Tensor
-from tinytorch.changes import changed_at
-from tinytorch.ops import Array
+from tinytorch.autograd.aliasing import changed_at
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops import compiled, memory
+from tinytorch.ops.array import Array
 from tinytorch.optim import lr_scheduler as lr_scheduler
 from tinytorch.optim.flat import Flat
 
@@ -216,7 +216,7 @@ def _counts(groups: list[dict[str, Any]]) -> str:
 def _compiled(update: Callable[..., None], flat: Array) -> Callable[..., None]:
     """The compiled twin of an update, where there is one and the flat array is worth it."""
     worth = flat.dtype == np.float32 and len(flat) >= SMALL
-    kernels = fast.kernels() if worth else None
+    kernels = compiled.kernels() if worth else None
     return getattr(kernels, update.__name__) if kernels else update
 
 

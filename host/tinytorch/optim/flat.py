@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.autograd import Tensor
-from tinytorch.changes import Place, place
-from tinytorch.ops import Array
+from tinytorch.autograd.aliasing import Place, place
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops.array import Array
 
 LARGE = 1 << 16  # elements, from which on a gradient is read where it lies; others are gathered
 

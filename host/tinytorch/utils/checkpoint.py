@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch import autograd, random
-from tinytorch.autograd import Tensor
-from tinytorch.ops import Array, Result
+from tinytorch import random
+from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops.array import Array, Result
 
 
 def checkpoint(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import random
-from tinytorch.autograd import Tensor
+from tinytorch.autograd.tensor import Tensor
 
 Indices = NDArray[np.int64]
 Collate = Callable[[list[Any]], Any]

@@ -1,0 +1,1 @@
+"""The integer specification in numpy, a whole batch at a time."""

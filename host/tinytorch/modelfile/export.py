@@ -1,0 +1,125 @@
+"""Write the model file that tinytorch_core.model reads."""
+
+import binascii
+import hashlib
+import json
+import math
+import struct
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinytorch.modelfile.arena import align, plan
+from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.ir import INPUT, QuantizedNet
+from tinytorch_core.model import (
+    CRC_FROM,
+    FIELDS,
+    HEADER,
+    HEADER_BYTES,
+    MAGIC,
+    MOVE,
+    RECORD,
+    RECORD_BYTES,
+    VERSION,
+)
+
+ALIGN = 16  # of the program in the file and of weights in the program: a flash page divides by it
+
+
+def to_bytes(net: QuantizedNet, vectors: "NDArray[Any] | None" = None) -> bytes:
+    """The model file of a quantized network.
+
+    vectors: (N, *input_shape), of the input's type; the file carries them with the outputs that
+    the laptop gets, and a kit verifies itself against them when it receives the model. Of a network
+    that takes a stream they are one step after the other.
+    """
+    if vectors is None or not len(vectors):
+        return _file(net, b"", 0)
+    model = Model(_file(net, b"", 0))
+    streams = bool(model.histories)
+    outputs = model.run_stream(vectors[None])[0] if streams else model.run_batch(vectors)
+    pairs = [x.tobytes() + y.tobytes() for x, y in zip(vectors, outputs, strict=True)]
+    return _file(net, b"".join(pairs), len(pairs))
+
+
+def _program(net: QuantizedNet) -> tuple[bytes, int, int, int, int]:
+    """Records, tables and weights; how many records; then the arena's size and the places of input
+    and output."""
+    layout = plan(net)
+    # What is kept of a source stands in front of it, and whoever reads that begins there.
+    kept = {INPUT: net.kept, **{i: operation.kept for i, operation in enumerate(net.operations)}}
+    new = {INPUT: _input_bytes(net)}
+    begin = {INPUT: layout.input - net.kept}
+    zero = {}  # of what is read there
+    for i, operation in enumerate(net.operations):
+        node = operation.node
+        new[i] = node.out_h * node.out_w * node.out_c
+        begin[i] = layout.outputs[i] - operation.kept
+        zero.update(dict.fromkeys(node.inputs, operation.x_zero))
+    moves = {i: _move(begin[i], kept[i], new[i], zero[i]) for i in kept if kept[i]}
+    # The input is there already: it moves when it has been read.
+    last = [moves.pop(INPUT)] if net.kept else []
+    first = [*moves.values()]
+    count = len(first) + len(net.operations) + len(last)
+    program = bytearray(RECORD_BYTES * count)
+    records = []
+    for i, operation in enumerate(net.operations):
+        table = len(program)
+        program += operation.table.astype("<i4").tobytes()
+        program += bytes(align(len(program), ALIGN) - len(program))
+        weight = len(program)
+        program += operation.weight.tobytes()
+        program += bytes(align(len(program), ALIGN) - len(program))
+        inputs = operation.node.inputs
+        values = {
+            "x": begin[inputs[0]], "x2": begin[inputs[-1]], "y": layout.outputs[i],
+            "scratch": layout.scratch[i], "x_zero": operation.x_zero, "y_zero": operation.y_zero,
+            "low": operation.low, "high": operation.high, "table": table, "weight": weight,
+            "tier": operation.tier,
+        }  # fmt: skip
+        records.append([values.get(f, getattr(operation.node, f, 0)) for f in FIELDS])
+    for i, record in enumerate([*first, *records, *last]):
+        struct.pack_into(RECORD, program, i * RECORD_BYTES, *record)
+    return bytes(program), count, layout.arena_bytes, layout.input, layout.outputs[-1]
+
+
+def _move(begin: int, kept: int, new: int, fill: int) -> list[int]:
+    """The record that brings the end of a buffer, which `kept` bytes begin, to its beginning."""
+    unit = math.gcd(kept, new)  # so that no extent is too large
+    values = {
+        "kind": MOVE, "x": begin + new, "y": begin, "low": fill, "high": 127,
+        "in_h": kept // unit, "in_c": unit, "out_h": kept // unit, "out_c": unit,
+        **dict.fromkeys(("in_w", "out_w", "kernel_h", "kernel_w", "stride_h", "stride_w"), 1),
+    }  # fmt: skip
+    return [values.get(f, 0) for f in FIELDS]
+
+
+def _input_bytes(net: QuantizedNet) -> int:
+    return int(np.prod(net.input_shape)) * np.dtype(net.type).itemsize
+
+
+def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
+    program, operations, arena_bytes, input_at, output_at = _program(net)
+    meta = {
+        "name": net.name,
+        "labels": net.labels,
+        "features": net.features,
+        "input": {"shape": net.input_shape, "type": net.type, **asdict(net.input)},
+        "output": {"shape": net.output_shape, **asdict(net.output)},
+    }
+    meta_bytes = json.dumps(meta, separators=(",", ":")).encode()
+    meta_at = HEADER_BYTES + len(program)
+    vectors_at = meta_at + len(meta_bytes)
+    body = program + meta_bytes + vectors
+    head = struct.pack(
+        HEADER, MAGIC, VERSION, HEADER_BYTES, HEADER_BYTES + len(body) + 32, 0,
+        HEADER_BYTES, len(program), meta_at, len(meta_bytes), vectors_at, count,
+        arena_bytes, operations, input_at, _input_bytes(net),
+        output_at, int(np.prod(net.output_shape)),
+    )  # fmt: skip
+    crc = binascii.crc32(head[CRC_FROM:] + body)
+    data = head[: CRC_FROM - 4] + struct.pack("<I", crc) + head[CRC_FROM:] + body
+    return data + hashlib.sha256(data).digest()

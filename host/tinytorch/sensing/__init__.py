@@ -1,0 +1,1 @@
+"""Gestures and words: features, networks, trainings."""

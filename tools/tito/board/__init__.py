@@ -1,0 +1,1 @@
+"""A board that runs MicroPython, over a serial line."""

@@ -1,0 +1,472 @@
+"""tito record: words and gestures of one's own, from a kit's sensor or the laptop's microphone."""
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinytorch.data import collection
+from tinytorch.data.readers import read_npy
+from tito.errors import Fault, Usage
+from tito.files import output_file
+from tito.kits.laptop import LaptopMicrophone
+from tito.kits.open import VIRTUAL, open_kit
+from tito.verbs.data import AXES, decibels
+from tito.verbs.inference import KIT_HELP, at_least, reach
+
+Signal = NDArray[np.int16]  # (T, C)
+
+SECONDS = {"keyword": 1.0, "gesture": 2.0}
+RATES = {"keyword": (16000, 8000), "gesture": (25,)}  # Hz, the first that the source can
+SENSOR = {"keyword": "i2s", "gesture": "mpu6050"}
+CLIP = 1.0  # seconds of a word
+LONGEST = 3600.0  # seconds of a recording
+
+
+class Source(Protocol):
+    """Where samples come from; see tinytorch_core.listen."""
+
+    rate: int
+    channels: int
+    lost: int
+
+    def readinto(self, buffer: memoryview) -> int: ...
+    def close(self) -> None: ...
+
+
+def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    p = add("record", "Record words or gestures of your own into a data file.")
+    p.add_argument("what", choices=["keyword", "gesture"])
+    p.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
+    p.add_argument("--kit", required=True, metavar="KIT", help=f"{KIT_HELP}, or laptop")
+    p.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
+    p.add_argument(
+        "--seconds", type=_seconds, metavar="N", help="of each recording (keyword 1, gesture 2)"
+    )
+    p.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
+    p.add_argument(
+        "--cut", action="store_true",
+        help="of long recordings keep one second around each word",
+    )  # fmt: skip
+    p.add_argument(
+        "--out", type=output_file, metavar="FILE.npz",
+        help="the data file, which grows (keyword.npz, gesture.npz)",
+    )  # fmt: skip
+    p.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
+    p.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
+    p.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
+    p.add_argument(
+        "--pins", type=pins, default={}, metavar="NAME=N,...",
+        help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
+    )  # fmt: skip
+    p.add_argument(
+        "--rate", type=at_least(1), metavar="HZ",
+        help="samples a second (the file's; or keyword 16000, else 8000, gesture 25)",
+    )  # fmt: skip
+    p.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
+    p.add_argument(
+        "--countdown", type=at_least(0), metavar="N", help="seconds before each recording (3)"
+    )
+    p.add_argument("--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses")
+    p.set_defaults(run=record)
+
+
+def pins(word: str) -> dict[str, int]:
+    """The pins of a sensor, for argparse: "sck=16,ws=17" -> {"sck": 16, "ws": 17}."""
+    found = {}
+    for part in word.split(","):
+        name, _, number = part.partition("=")
+        if not name.isidentifier() or not number.isdecimal():
+            raise argparse.ArgumentTypeError(f"{part!r} is no pin: write sck=16,ws=17,sd=18")
+        found[name] = int(number)
+    return found
+
+
+def _name(word: str) -> str:
+    try:
+        return collection.check_name(word, "name")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+
+
+def _seconds(word: str) -> float:
+    with suppress(ValueError):
+        if 0.1 <= float(word) <= LONGEST:
+            return float(word)
+    raise argparse.ArgumentTypeError(f"{word} is no number from 0.1 to {LONGEST:g}")
+
+
+class KitSource:
+    """A kit's sensor as a source. Raises Fault where the kit has no such sensor."""
+
+    def __init__(self, device: Any, settings: dict, rate: int, channels: int) -> None:
+        self._device = device
+        about = device.listen(settings, rate=rate, channels=channels, raw=True)
+        self.rate, self.channels, self.lost = about["rate"], about["channels"], 0
+        self._rest = b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        fill = 0
+        while fill < len(buffer):
+            if not self._rest:
+                self.lost, self._rest = self._device.samples()
+                if not self._rest:
+                    break
+            part = self._rest[: len(buffer) - fill]
+            buffer[fill : fill + len(part)] = part
+            fill += len(part)
+            self._rest = self._rest[len(part) :]
+        return fill
+
+    def close(self) -> None:
+        with suppress(Fault):  # the kit may be gone
+            self._device.hush()
+
+
+class Stop:
+    """Ctrl-C while samples come: noted, so that no sample is lost by it; pressed twice, it ends the
+    command at once."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> "Stop":
+        self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, number: int, frame: object) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+
+def record(args: argparse.Namespace) -> dict:
+    out = args.out or output_file(f"{args.what}.npz")
+    _refuse(args)
+    there = collection.load(out) if out.exists() else None
+    with ExitStack() as stack:
+        source = stack.enter_context(_opened(args, there))
+        if there:
+            collection.check_fit(out, there, source.rate, source.channels)
+        elif (source.rate >= collection.SOUND) != (args.what == "keyword"):
+            raise Usage(f"A {args.what} is not recorded at {source.rate} Hz: choose another rate.")
+        axes = "" if args.what == "keyword" else f", {source.channels} axes"
+        print(f"recording  '{args.label}' at {source.rate:g} Hz{axes} into {out}")
+        return Session(args, source, out, stack.enter_context(Stop())).run()
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """Raises Usage for options that do not go together."""
+    if args.kit == "laptop" and args.what == "gesture":
+        raise Usage("A laptop feels no motion: name a kit with a motion sensor.")
+    if args.kit == "laptop" and (args.source or args.pins):
+        raise Usage("The laptop has its own microphone: leave --source and --pins out.")
+    if args.replay and args.kit not in VIRTUAL:
+        raise Usage("Only a virtual kit's sensor can be given a --replay.")
+    if args.replay and not args.replay.is_file():
+        raise Usage(f"There is no file {args.replay} to replay.")
+    if args.source and (args.source == "mpu6050") != (args.what == "gesture"):
+        raise Usage(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
+    if args.what == "keyword" and args.axes:
+        raise Usage("A microphone has no --axes: leave them out.")
+    if args.what == "gesture" and args.cut:
+        raise Usage("Only words are found by their loudness: leave --cut out.")
+
+
+@contextmanager
+def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> Iterator[Source]:
+    """The source that the command names, at the file's rate unless told another."""
+    rates: Sequence[int] = RATES[args.what]
+    if args.rate:
+        rates = [args.rate]
+    elif there:
+        rates = [round(there.rate)]
+    channels = 1
+    if args.what == "gesture":
+        channels = args.axes or (there.channels if there else 3)
+    with ExitStack() as stack:
+        if args.kit == "laptop":
+            make: Callable[[int], Source] = LaptopMicrophone
+        else:
+            replay = replayed(args.replay, rates[0], stack) if args.replay else {}
+            kit = stack.enter_context(open_kit(args.kit, args.firmware, **replay))
+            device = stack.enter_context(reach(kit))
+            settings = {"kind": args.source or SENSOR[args.what], **args.pins}
+
+            def make(rate: int) -> Source:
+                return KitSource(device, settings, rate, channels)
+
+        for rate in rates:
+            try:
+                source = make(rate)
+                break
+            except Usage:
+                raise
+            except Fault:
+                if rate == rates[-1]:
+                    raise
+        stack.callback(source.close)
+        yield source
+
+
+def replayed(path: Path, rate: float, stack: ExitStack) -> dict[str, Any]:
+    """The settings of open_kit by which a virtual kit's sensor gives the recordings of a file, one
+    after the other. rate: Hz of an .npy file, which does not say it."""
+    if path.suffix == ".wav":
+        return {"sound": path}
+    if path.suffix == ".npz":
+        there = collection.load(path)
+        rate, samples = there.rate, np.concatenate([there.signal(i) for i in range(len(there))])
+    else:
+        samples = read_npy(path)
+    if rate >= collection.SOUND:
+        return {"sound": samples, "sound_rate": rate}
+    folder = stack.enter_context(TemporaryDirectory())
+    np.save(Path(folder) / "replay.npy", samples)
+    return {"replay": Path(folder) / "replay.npy", "rate": rate}
+
+
+class Take(NamedTuple):
+    """What one recording gave. samples: (T, C); lost: samples lost on the way; ended: why it is
+    shorter than it should be, or None; "" where somebody pressed Ctrl-C."""
+
+    samples: Signal
+    lost: int
+    ended: "str | None"
+
+
+class Session:
+    """One recording after the other; the file is complete after each."""
+
+    def __init__(self, args: argparse.Namespace, source: Source, out: Path, stop: Stop) -> None:
+        self.args, self.source, self.out, self.stop = args, source, out, stop
+        self.samples = max(1, round((args.seconds or SECONDS[args.what]) * source.rate))
+        # Often enough to look alive, and a single sample where these come slowly.
+        self.block = memoryview(bytearray(2 * source.channels * max(1, int(source.rate / 32))))
+        self.figures: dict[str, Any] = {
+            "out": str(out), "label": args.label, "split": args.split, "rate": source.rate,
+            "channels": source.channels, "recordings": 0, "seconds": 0.0, "lost": 0,
+            "silent": 0, "clipped": 0, "interrupted": False,
+        }  # fmt: skip
+
+    def run(self) -> dict:
+        for number in range(1, self.args.count + 1):
+            self.head = self.args.label + (
+                f" {number}/{self.args.count}" if self.args.count > 1 else ""
+            )
+            self.count_down()
+            if self.stop.pressed:
+                self.figures["interrupted"] = True
+                break
+            take = self.take()
+            self.keep(take)
+            if take.ended:
+                raise Fault(take.ended)
+            if take.ended is not None:
+                self.figures["interrupted"] = True
+                break
+        count = self.figures["recordings"]
+        print(
+            f"recorded   {count} recording{'s' * (count != 1)}, {self.figures['seconds']:.2f} s; "
+            f"{self.out} has {self.figures.get('total', 0)}"
+        )
+        return self.figures
+
+    def count_down(self) -> None:
+        """Time to get ready; samples are thrown away, so that none are waiting when it begins."""
+        seconds = self.args.countdown
+        if seconds is None:
+            seconds = 0 if self.args.replay else 3
+        for left in range(seconds, 0, -1):
+            with shown(f"{self.head} in {left} ..."):
+                end = time.monotonic() + 1
+                while time.monotonic() < end and not self.stop.pressed:
+                    self.source.readinto(self.block)
+
+    def take(self) -> Take:
+        """One recording, as far as it comes."""
+        source, parts, fill, ended = self.source, [], 0, None
+        lost = source.lost
+        screen = Screen(self.head, source, self.samples)
+        while fill < self.samples and ended is None:
+            try:
+                size = source.readinto(self.block)
+            except Fault as fault:
+                ended, size = str(fault), 0
+            else:
+                if size < len(self.block):
+                    ended = "The sensor gives no more samples: check its wires, or the replay."
+            block = np.frombuffer(bytes(self.block[:size]), "<i2")
+            block = block[: len(block) // source.channels * source.channels]
+            part = block.reshape(-1, source.channels).astype(np.int16)[: self.samples - fill]
+            parts.append(part)
+            fill += len(part)
+            screen.show(part, fill, source.lost - lost)
+            if self.stop.pressed and fill < self.samples:
+                ended = ended or ""
+        screen.end()
+        if fill == self.samples:
+            ended = None
+        return Take(np.concatenate(parts), source.lost - lost, ended)
+
+    def keep(self, take: Take) -> None:
+        """Put a recording into the file, and say what is odd about it."""
+        args, rate, figures = self.args, self.source.rate, self.figures
+        samples = take.samples
+        if take.ended is not None:
+            print(f"kept       {len(samples) / rate:.2f} s of the recording that ended early")
+        if not len(samples):
+            return
+        signals = [samples]
+        if args.cut:
+            signals = [samples[at] for at in words(samples[:, 0], rate)]
+            print(f"cut        {len(signals)} words")
+        for sentence in self.oddities(samples, take.lost):
+            print(f"note       {sentence}")
+        if signals:
+            figures["total"] = collection.append(
+                self.out, signals, args.label, rate, split=args.split, who=args.who or ""
+            )
+        figures["recordings"] += len(signals)
+        figures["seconds"] = round(figures["seconds"] + sum(map(len, signals)) / rate, 3)
+
+    def oddities(self, samples: Signal, lost: int) -> Iterator[str]:
+        """What a recording's maker should know, a sentence each."""
+        rate, sound = self.source.rate, self.args.what == "keyword"
+        flat = samples.min(0).tolist() == samples.max(0).tolist()
+        # Silence may be what is wanted; but no microphone gives the same number all the time.
+        if flat or collection.is_silent(samples, rate) and self.args.label != "_silence_":
+            self.figures["silent"] += 1
+            yield (
+                "It is silent: see that the microphone is connected and not muted."
+                if sound
+                else "Nothing moved: see that the sensor is connected."
+            )
+        if collection.is_clipped(samples, rate):
+            self.figures["clipped"] += 1
+            yield (
+                "It is clipped: go further away from the microphone, or speak more softly."
+                if sound
+                else "It is clipped: the sensor's range is too small, so move more gently."
+            )
+        if lost:
+            self.figures["lost"] += lost
+            yield f"{lost} samples were lost on the way: record again, or at a lower --rate."
+
+
+def words(samples: NDArray[np.int16], rate: float) -> "list[slice]":
+    """Where the words of a long recording (T,) are: one second around each loud part.
+
+    Loud: within 20 dB of the loudest tenth of a second, and 10 dB above what is usual here.
+    """
+    length, block = round(CLIP * rate), max(1, round(rate / 50))
+    if len(samples) <= length:
+        return [slice(0, len(samples))]
+    count = len(samples) // block
+    x = samples[: count * block].astype(np.float64)
+    energy = ((x - np.median(x)).reshape(count, block) ** 2).mean(1)
+    energy = np.convolve(energy, np.ones(5) / 5, "same")
+    least = max(energy.max() / 100, 10 * float(np.median(energy)), 1.0)
+    found, wide = [], round(length / block)
+    while energy.max() >= least:
+        top = int(energy.argmax())
+        first, last = max(0, top - wide // 2), top + wide // 2
+        near = energy[first:last]
+        middle = first + int((near * np.arange(len(near))).sum() / near.sum() + 0.5)
+        start = min(max(0, middle * block + block // 2 - length // 2), len(samples) - length)
+        found.append(slice(start, start + length))
+        energy[max(0, min(top, middle) - wide // 2) : max(top, middle) + wide // 2] = 0
+    return sorted(found, key=lambda at: at.start)
+
+
+@contextmanager
+def shown(line: str) -> Iterator[None]:
+    """A line that a terminal shows for a while, and a pipe keeps."""
+    if sys.stdout.isatty():
+        print(f"\r{line}\x1b[K", end="", flush=True)
+        yield
+        print("\r\x1b[K", end="", flush=True)
+    else:
+        print(line)
+        yield
+
+
+class Screen:
+    """The signal while it is recorded: on a terminal it moves, sound in a line and motion in a line
+    for each axis; in a pipe there is a line a second."""
+
+    def __init__(self, head: str, source: Source, samples: int) -> None:
+        self._head, self._rate, self._samples = head, source.rate, samples
+        self._sound = source.rate >= collection.SOUND
+        self._lines = source.channels
+        self._moving = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns - 36 - len(head if self._sound else "")
+        self._past = [deque[float](maxlen=max(8, width)) for _ in range(self._lines)]
+        self._drawn = False
+        self._second = 1
+        self._peak = np.zeros(self._lines, np.int32)
+        self._blocks = "▁▂▃▄▅▆▇█"
+        try:
+            self._blocks.encode(sys.stdout.encoding or "ascii")
+        except (UnicodeEncodeError, LookupError):
+            self._blocks = "_.:-=+*#"
+
+    def show(self, part: Signal, done: int, lost: int) -> None:
+        """part: (n, C), the newest samples; done: samples so far; lost: of them on the way."""
+        if not len(part):
+            return
+        size = np.abs(part.astype(np.int32)).max(0)
+        self._peak = np.maximum(self._peak, size)
+        time = f"{done / self._rate:5.1f} of {self._samples / self._rate:.1f} s"
+        missing = f", {lost} lost" if lost else ""
+        if self._moving:
+            self._move(part, size, time + missing)
+        elif done >= self._second * self._rate or done == self._samples:
+            self._second = int(done / self._rate) + 1
+            if self._sound:
+                level = f"{self._bar([60 + decibels(int(self._peak[0]))], 60)} "
+                level += f"{decibels(int(self._peak[0])):3} dB"
+            else:
+                level = " ".join(
+                    f"{a} {v:5}" for a, v in zip(AXES, part[-1].tolist(), strict=False)
+                )
+            print(f"{self._head}  {time}  {level}{missing}")
+            self._peak[:] = 0
+
+    def _move(self, part: Signal, size: NDArray[np.int32], said: str) -> None:
+        if self._sound:
+            self._past[0].append(60 + decibels(int(size[0])))
+            wave = self._bar(list(self._past[0]), 60)
+            print(f"\r{self._head}  {said}  {wave}\x1b[K", end="", flush=True)
+            return
+        rows = [f"{self._head}  {said}"]
+        for c, past in enumerate(self._past):
+            past.append(float(part[-1, c]))
+            reach = max(2000.0, *map(abs, past))
+            wave = self._bar([value + reach for value in past], 2 * reach)
+            rows.append(f"  {AXES[c] if c < len(AXES) else c} {part[-1, c]:6}  {wave}")
+        up = f"\x1b[{len(rows) - 1}A" if self._drawn else ""
+        print(f"\r{up}" + "\n".join(f"{row}\x1b[K" for row in rows), end="", flush=True)
+        self._drawn = True
+
+    def _bar(self, values: "list[float]", full: float) -> str:
+        """A character for each value, from 0 to `full`."""
+        top = len(self._blocks) - 1
+        return "".join(self._blocks[min(top, max(0, int(v / full * top + 0.5)))] for v in values)
+
+    def end(self) -> None:
+        if self._moving:
+            print()
