@@ -1,18 +1,15 @@
 """How many cycles a kernel takes on the Cortex-M0+, before anything is sent.
 
 Convolutions: a count of what is done, and what each of it costs, fitted to cycles that were
-measured on the emulated core (`python -m tests.costs` measures and fits again). Pooling,
-addition and features of sound count their own instructions.
+measured on the emulated core (`python -m tests.costs` measures and fits again). Other kernels
+count their own instructions.
 """
 
-from tinytorch.machine import armv6m_simple, armv6m_sound
-from tinytorch.machine.armv6m import Depthwise, Dot, Exact
-from tinytorch.machine.armv6m_average import Average
-from tinytorch.machine.armv6m_simple import Add, Pool
-from tinytorch.machine.armv6m_sound import Mel
+from collections.abc import Mapping
+
 from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE, Op
 
-# Cycles of each, see `counts`.
+# Cycles of each, see `Weighted.counts`.
 COEFFICIENTS: dict[str, float] = {
     "call": 115.012,
     "channel of a block": 41.379,
@@ -48,68 +45,9 @@ COEFFICIENTS: dict[str, float] = {
 }
 
 
-def counts(shape: "Dot | Depthwise") -> dict[str, float]:
-    """How often a kernel does what costs time."""
-    w, n, lanes = shape.window, shape.words, shape.lanes
-    if isinstance(shape.tail, Exact):
-        output = "exact output" if shape.tail.fraction else "exact output, always"
-    else:
-        output = f"output of {lanes} lanes to {'words' if shape.words_out else 'bytes'}"
-    if shape.tail.wide:
-        output += ", wide"
-    found: dict[str, float] = {"call": 1}
-    if isinstance(shape, Dot):
-        weights = sum(shape.groups)
-        channels = shape.blocks * w.out_c
-        found |= {
-            "product": channels * weights * n,
-            "weight": channels * weights,
-            "channel of a block": channels,
-            "further group": channels * (len(shape.groups) - 1) * n,
-            "input of a block": shape.blocks * weights * n,
-            output: channels * n,
-        }
-        if not shape.words_in:
-            positions = shape.blocks * n * lanes
-            found["window"] = positions
-            found["row of a window"] = positions * w.kernel_h
-            found["gathered input"] = positions * weights
-        return found
-    first, columns = shape.span
-    used = sum(
-        0 <= i * w.stride_w + k - w.pad_w - first < columns
-        for i in range(n)
-        for k in range(w.kernel_w)
-    )
-    width = (n - 1) * w.stride_w + w.kernel_w
-    tiles = w.out_c * shape.rows * shape.tiles
-    kind = "words" if shape.words_in else "bytes"
-    return found | {
-        "depthwise product": tiles * w.kernel_h * used,
-        "word of a plane": tiles * w.kernel_h * min(width, columns),
-        "depthwise weight": tiles * w.kernel_h * w.kernel_w,
-        "tile": tiles,
-        "row of tiles": w.out_c * shape.rows,
-        "filter": w.out_c,
-        "tap of a filter": w.out_c * w.kernel_h * w.kernel_w,
-        f"input of a plane from {kind}": w.in_c * w.in_h * w.in_w,
-        f"row of a plane from {kind}": w.in_c * shape.plane_rows,
-        "padding of a plane": shape.plane_rows * columns,
-        output: tiles * n,
-    }
-
-
-def cycles(shape: "Dot | Depthwise | Average | Pool | Add | Mel") -> int:
-    """The cycles of one call."""
-    if isinstance(shape, Add | Pool):
-        return armv6m_simple.cycles(shape)
-    if isinstance(shape, Mel):
-        return armv6m_sound.cycles(shape)
-    if isinstance(shape, Average):
-        full, rest = divmod(shape.distance, shape.words)
-        n = shape.words
-        return 100 + shape.channels * (95 + full * (2 * n + 5) + 4 * rest)
-    return round(sum(COEFFICIENTS[name] * count for name, count in counts(shape).items()))
+def cycles(counts: Mapping[str, float]) -> int:
+    """Of one call that does each thing so often."""
+    return round(sum(COEFFICIENTS[name] * count for name, count in counts.items()))
 
 
 def viper(op: Op) -> int:

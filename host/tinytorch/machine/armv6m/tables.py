@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.machine.armv6m import COARSE_BITS, Exact, Lane, Tail
+from tinytorch.machine.armv6m.tail import COARSE_BITS, Exact, Lane, Tail
 from tinytorch.quantize import lanes
 from tinytorch_core.model import Op
 
@@ -23,7 +23,7 @@ MOST_DOUBT = 0.25  # the part of all sums above which trying first does not pay
 @dataclass(frozen=True)
 class Rows:
     """rows: int64 (out_c, groups + 2), to be taken modulo 2**32; least, most: of all outputs that
-    can occur before the clip table has them; doubt: see armv6m.Exact."""
+    can occur before the clip table has them; doubt: see `tail.Exact`."""
 
     rows: Int64
     least: int
