@@ -18,10 +18,22 @@ from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_inp
 from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
 from tinytorch import nn
-from tinytorch.machine import armv6m_move, pack, tables
-from tinytorch.machine.armv6m import Depthwise, Dot, Exact
+from tinytorch.machine.armv6m import tables
+from tinytorch.machine.armv6m.add import Add
+from tinytorch.machine.armv6m.average import Average
+from tinytorch.machine.armv6m.dot import Dot
+from tinytorch.machine.armv6m.mel import Mel
+from tinytorch.machine.armv6m.move import Move
+from tinytorch.machine.armv6m.pool import Pool
+from tinytorch.machine.armv6m.tail import Exact
+from tinytorch.machine.armv6m.weighted import Weighted
+from tinytorch.machine.attach import attach
+from tinytorch.machine.backend import BACKENDS, BOARDS
+from tinytorch.machine.kernel import Choice
+from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import attach_section
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.streaming import stream
 from tinytorch.sensing.keyword import keyword_net
@@ -29,19 +41,22 @@ from tinytorch_core.model import FIELDS, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
 CASES = 350
+BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def choose_at_random(patch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    def cycles(shape):
+    def cycles(shape, op):
         # Words have to be cheapest twice, to be written and to be read.
         words = getattr(shape, "words_out", False) or getattr(shape, "words_in", False)
         return float(rng.random()) * (0.4 if words else 1)
 
-    patch.setattr(pack.cost, "cycles", cycles)
+    for kind in (Weighted, Average, Pool, Add, Mel):
+        patch.setattr(kind, "cycles", cycles)
     patch.setattr(tables, "MOST_CLIP", int(rng.choice([64, 4096])))
     patch.setattr(tables, "MOST_DOUBT", float(rng.choice([0, 0.25, 0.25])))
-    patch.setattr(pack.armv6m, "STRAIGHT", int(rng.choice([16, 32, 64])))
+    most = int(rng.choice([16, 32, 64]))
+    patch.setattr(BACKEND, "unrolling", [n for n in (64, 32, 16) if n <= most])
 
 
 def rest(core: CoreModel) -> bytes:
@@ -54,17 +69,17 @@ def rest(core: CoreModel) -> bytes:
 CORE = Core()  # one for all: to make one takes longer than most cases
 
 
-def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[pack.Choice]:
+def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[Choice]:
     """Run a model's samples in machine code; the choices that were made."""
     model = Model(data)
-    plan = pack.plan(model)
-    assert all(choice.shape for choice in plan.choices)
-    core = CoreModel(pack.attach_section(data, plan.section), CORE)
+    packed = pack(model, BACKEND)
+    assert all(choice.shape for choice in packed.choices)
+    core = CoreModel(attach_section(data, packed.section), CORE)
     before = rest(core)
     for sample, y in zip(x, expected, strict=True):
         np.testing.assert_array_equal(core.run(sample)[0], y)
     assert rest(core) == before, "written outside the arena"
-    return plan.choices
+    return packed.choices
 
 
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
@@ -79,7 +94,7 @@ def test_operations_equal_the_specification(kind, tier):
             choose_at_random(patch, np.random.default_rng(seed))
             [choice] = check(data, x[:2], y[:2])
         shape = choice.shape
-        if isinstance(shape, Dot | Depthwise):
+        if isinstance(shape, Weighted):
             seen[f"{shape.lanes} lanes"] += 1
             seen[f"{shape.words} words"] += 1
             seen["wide" if shape.tail.wide else "clip table"] += 1
@@ -144,7 +159,7 @@ def test_words_stay_words_between_layers():
             for choice in check(data, samples, model.run_batch(samples)):
                 shape_of = choice.shape
                 seen[choice.kernel] += 1
-                if isinstance(shape_of, Dot | Depthwise):
+                if isinstance(shape_of, Weighted):
                     seen[choice.kernel, shape_of.words_in, shape_of.words_out] += 1
 
     run()
@@ -157,7 +172,7 @@ def test_words_stay_words_between_layers():
 
 def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
     rng = np.random.default_rng(0)
-    code, at, block = armv6m_move.move(), RAM + 4096, RAM + 2048
+    code, at, block = Move().assemble(0), RAM + 4096, RAM + 2048
     CORE.write(RAM, code)
     for case in range(200):
         unit = int(rng.choice([1, 4]))
@@ -172,7 +187,7 @@ def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
         assert CORE.read(at, 400) == expected, case
         values = {"x": y + new, "y": y, "in_h": n, "in_w": 1, "in_c": 1}
         op = Op(struct.pack(RECORD, *(values.get(f, 0) for f in FIELDS)), 0)
-        assert armv6m_move.cycles(op) == cycles
+        assert Move().cycles(op) == cycles
 
 
 def test_streams_equal_the_specification():
@@ -204,16 +219,16 @@ def test_a_step_of_the_keyword_network_takes_a_sixth_of_its_window(tier):
     x = rng.normal(0, 1, (16, 1, 48, 10))
     window = quantize(net, x, name="keyword", labels=[], tier=tier)
     model = Model(to_bytes(stream(window, 4)))
-    plan = pack.plan(model)
+    packed = pack(model, BACKEND)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "MOST_CODE", 1 << 16)  # all of it in machine code
-        whole = pack.plan(Model(to_bytes(window)))
-    core = CoreModel(pack.attach_section(model.data, plan.section), CORE)
+        patch.setattr(BACKEND, "most_code", 1 << 16)  # all of it in machine code
+        whole = pack(Model(to_bytes(window)), BACKEND)
+    core = CoreModel(attach_section(model.data, packed.section), CORE)
     steps = rng.integers(-128, 128, (3, 4, 10, 1)).astype(np.int8)
     for sample, y in zip(steps, model.run_stream(steps[None])[0], strict=True):
         found, cycles = core.run(sample)
         np.testing.assert_array_equal(found, y)
-    assert abs(sum(cycles) - plan.cycles) < 0.05 * plan.cycles
+    assert abs(sum(cycles) - packed.cycles) < 0.05 * packed.cycles
     assert sum(cycles) < {"exact": 1_040_000, "lane": 575_000}[tier]
     assert 6 * sum(cycles) < whole.cycles
     core.reset()
@@ -241,7 +256,7 @@ def test_wide_layers_equal_the_specification(tier, seed):
     model = Model(data)
     x = rng.integers(-128, 128, (2, *model.input_shape)).astype(np.int8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "MOST_CODE", 1 << 16)
+        patch.setattr(BACKEND, "most_code", 1 << 16)
         choose_at_random(patch, rng)
         check(data, x, Reference(data).run_batch(x))
 
@@ -254,7 +269,7 @@ def test_a_second_core_agrees(kind, tier, monkeypatch):
     choose_at_random(monkeypatch, rng)
     for seed in range(40):
         data, x, y = random_case(kind, seed, tier)
-        core = CoreModel(pack.attach(data, pack.ARMV6M), second)
+        core = CoreModel(attach(data, BACKEND.architecture), second)
         for sample, expected in zip(x[:2], y[:2], strict=True):
             np.testing.assert_array_equal(core.run(sample)[0], expected)
 
@@ -265,7 +280,7 @@ def test_a_second_core_agrees_on_streams(monkeypatch):
     for seed in range(12):
         case = random_stream(seed, ("exact", "lane")[seed % 2])
         model = Model(to_bytes(case.stream))
-        core = CoreModel(pack.attach(model.data, pack.ARMV6M), second)
+        core = CoreModel(attach(model.data, BACKEND.architecture), second)
         for sample, expected in zip(case.x[0], model.run_stream(case.x[:1])[0], strict=True):
             np.testing.assert_array_equal(core.run(sample)[0], expected)
 
@@ -273,14 +288,14 @@ def test_a_second_core_agrees_on_streams(monkeypatch):
 def test_code_that_gets_too_long_is_unrolled_less_and_then_left_to_viper(monkeypatch):
     data = wide_net(np.random.default_rng(0), "lane")
     model = Model(data)
-    monkeypatch.setattr(pack, "MOST_CODE", 1 << 16)
-    whole = pack.plan(model).code_bytes
-    monkeypatch.setattr(pack, "MOST_CODE", whole - 1)
-    less = pack.plan(model)
+    monkeypatch.setattr(BACKEND, "most_code", 1 << 16)
+    whole = pack(model, BACKEND).code_bytes
+    monkeypatch.setattr(BACKEND, "most_code", whole - 1)
+    less = pack(model, BACKEND)
     assert less.code_bytes < whole
     assert all(choice.shape for choice in less.choices)
-    monkeypatch.setattr(pack, "MOST_CODE", 1500)
-    few = pack.plan(model)
+    monkeypatch.setattr(BACKEND, "most_code", 1500)
+    few = pack(model, BACKEND)
     assert few.code_bytes <= 1500
     left = [choice for choice in few.choices if not choice.shape]
     assert left
