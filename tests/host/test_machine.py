@@ -29,15 +29,17 @@ from tinytorch.machine.armv6m.tail import Exact
 from tinytorch.machine.armv6m.weighted import Weighted
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BACKENDS, BOARDS
+from tinytorch.machine.flow import data_flow
 from tinytorch.machine.kernel import Choice
 from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.modelfile.section import attach_section
-from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.ir import INPUT, Node
 from tinytorch.quantize.streaming import stream
 from tinytorch.sensing.keyword import keyword_net
-from tinytorch_core.model import FIELDS, RECORD, Op
+from tinytorch_core.model import ADD, CONV2D, DEPTHWISE, FIELDS, MAX_POOL, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
 CASES = 350
@@ -168,6 +170,58 @@ def test_words_stay_words_between_layers():
             for words_out in (False, True):
                 assert seen[kernel, words_in, words_out] > 5, seen
     assert seen["average"] > 5
+
+
+def branched(rng: np.random.Generator) -> list[Node]:
+    """Layers of one shape, each of which reads an output of a short while ago, and sums of any
+    two; some outputs have several readers, some have none."""
+    h, w, c = int(rng.integers(2, 6)), int(rng.choice([2, 4, 6])), int(rng.integers(1, 6))
+    shape = {"in_h": h, "in_w": w, "in_c": c, "out_h": h, "out_w": w, "out_c": c}
+    nodes: list[Node] = []
+    for i in range(int(rng.integers(3, 10))):
+        sources = [INPUT, *range(i)]
+        source = sources[-1] if rng.random() < 0.7 else int(rng.choice(sources))
+        kind = int(rng.choice([CONV2D, CONV2D, DEPTHWISE, DEPTHWISE, MAX_POOL, ADD, ADD]))
+        more: dict = {}
+        inputs: tuple[int, ...] = (source,)
+        if kind in (CONV2D, DEPTHWISE):
+            k = int(rng.choice([1, 1, 3]))
+            size = (k, k, c) if kind == DEPTHWISE else (c, k, k, c)
+            more = {"kernel_h": k, "kernel_w": k, "pad_h": k // 2, "pad_w": k // 2, "low": 0.0}
+            more |= {"weight": rng.normal(0, 0.5, size), "bias": rng.normal(0, 0.3, c)}
+        elif kind == ADD:
+            inputs = (source, int(rng.choice(sources)))
+            inputs = inputs if rng.random() < 0.5 else inputs[::-1]
+        nodes.append(Node(f"{i}", kind, inputs, **shape, **more))
+    return nodes
+
+
+def test_branches_equal_the_specification():
+    seen: Counter = Counter()
+
+    @settings(max_examples=CASES // 2, deadline=None)
+    @given(SEEDS)
+    def run(seed):
+        rng = np.random.default_rng(seed)
+        nodes = branched(rng)
+        x = rng.normal(0, 1, (8, nodes[0].in_h, nodes[0].in_w, nodes[0].in_c))
+        made = quantize_nodes(nodes, x, name="n", labels=[], tier=("exact", "lane")[seed % 2])
+        data = to_bytes(made)
+        samples = random_input(made, rng, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            choose_at_random(patch, rng)
+            choices = check(data, samples, Model(data).run_batch(samples))
+        assert data_flow(Model(data).operations) == [node.inputs for node in nodes]
+        for i, choice in enumerate(choices):
+            readers = [j for j, node in enumerate(nodes) if i in node.inputs]
+            if getattr(choice.shape, "words_out", False):
+                assert readers == [i + 1] and choices[i + 1].shape.layout_in
+                seen["words"] += 1
+            seen["several readers"] += len(readers) > 1
+            seen["from far back"] += nodes[i].kind == ADD and min(nodes[i].inputs) < i - 2
+
+    run()
+    assert min(seen[what] for what in ("words", "several readers", "from far back")) > 30, seen
 
 
 def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():

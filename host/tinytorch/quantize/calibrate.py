@@ -119,8 +119,8 @@ def _lane(
     gain, real_bias = x.scale * scale, node.bias
     if match is not None:
         gain, real_bias = match(q, gain)
-    reach = lanes.reach(q, x.zero_point, *span)
-    table, reason = lanes.lane_table(gain / y.scale, real_bias / y.scale + y.zero_point, reach)
+    bound = lanes.accumulator_bound(q, x.zero_point, *span)
+    table, reason = lanes.lane_table(gain / y.scale, real_bias / y.scale + y.zero_point, bound)
     if reason:
         return draft, reason
     return replace(draft, table=table, weight=_stored(node, q), tier=LANE), ""

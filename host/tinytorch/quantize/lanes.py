@@ -164,7 +164,7 @@ def too_coarse(real: NDArray, weights: Int64) -> str:
     return ""
 
 
-def reach(weights: Int64, x_zero: int, low: int, high: int) -> Int64:
+def accumulator_bound(weights: Int64, x_zero: int, low: int, high: int) -> Int64:
     """The largest |acc| of each channel, (channels,), for inputs from low to high."""
     up = np.maximum(weights, 0).sum(1)
     down = np.maximum(-weights, 0).sum(1)
@@ -172,22 +172,22 @@ def reach(weights: Int64, x_zero: int, low: int, high: int) -> Int64:
     return np.maximum(up * above + down * below, up * below + down * above)
 
 
-def lane_table(factor: NDArray, offset: NDArray, reach: Int64) -> tuple[NDArray[np.int32], str]:
+def lane_table(factor: NDArray, offset: NDArray, bound: Int64) -> tuple[NDArray[np.int32], str]:
     """The table of a layer in the lane tier, (channels, 3): bias, multiplier, shift.
 
-    It makes y = floor(acc * factor + offset + 1/2), with factor, offset and reach (largest |acc|)
+    It makes y = floor(acc * factor + offset + 1/2), with factor, offset and bound (largest |acc|)
     of each channel, by the largest common shift with which multipliers stay below 2**15 and
     |acc * multiplier| + |bias| below 2**31. Beside it "", or why the layer cannot be had so.
     """
-    factor = np.where(reach > 0, factor, 0.0)
+    factor = np.where(bound > 0, factor, 0.0)
     for shift in range(TOP, -1, -1):
         multiplier = np.rint(factor * (1 << shift))
         bias = np.floor(offset * (1 << shift) + (1 << shift) / 2)
-        if multiplier.max() >= 1 << 15 or (reach * multiplier + np.abs(bias)).max() >= 1 << 31:
+        if multiplier.max() >= 1 << 15 or (bound * multiplier + np.abs(bias)).max() >= 1 << 31:
             continue
         table = np.stack([bias, multiplier, np.full_like(bias, shift)], 1).astype(np.int32)
         # By how much an output can be off that is not clipped anyway.
-        steps = np.minimum(reach * factor, np.abs(offset) + 256)
+        steps = np.minimum(bound * factor, np.abs(offset) + 256)
         wrong = np.abs(multiplier / (1 << shift) / np.where(factor > 0, factor, 1) - 1) * steps
         worst = int(wrong.argmax())
         if wrong[worst] <= MOST_STEPS:
@@ -196,7 +196,7 @@ def lane_table(factor: NDArray, offset: NDArray, reach: Int64) -> tuple[NDArray[
             table,
             f"its multiplier for channel {worst} would be off by {wrong[worst]:.1f} steps",
         )
-    worst = int((reach * factor + np.abs(offset)).argmax())
+    worst = int((bound * factor + np.abs(offset)).argmax())
     return np.zeros((0, 3), np.int32), f"the sums of channel {worst} do not fit 32 bits"
 
 
