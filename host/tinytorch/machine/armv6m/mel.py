@@ -461,8 +461,8 @@ def _power(a: _Mel) -> None:
         a.adds(r4, r4, 1)
         a.asrs(r4, r4, 1)
         a.subs(r3, r4, r3)
-        for each in (r2, r4, r3, r6):
-            a.muls(each, each)
+        for part in (r2, r4, r3, r6):
+            a.muls(part, part)
         a.adds(r2, r2, r4)
         a.adds(r6, r6, r3)
         a.str(r2, r0)

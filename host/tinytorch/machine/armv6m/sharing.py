@@ -52,7 +52,7 @@ def prepare(choices: Sequence[Choice], body: Body) -> int:
     block = 0
     if ranges:
         entry = body.put(_flip())
-        words = [number for each in ranges for number in each]
+        words = [number for pair in ranges for number in pair]
         block = body.put(struct.pack(f"<{2 + len(words)}i", entry, len(ranges), *words))
     _put_clips(choices, body)
     return block
