@@ -17,6 +17,7 @@ from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_input
 from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.machine import armv6m_move, pack, tables
 from tinytorch.machine.armv6m import Depthwise, Dot, Exact
@@ -28,7 +29,6 @@ from tinytorch.sensing.keyword import keyword_net
 from tinytorch_core.model import FIELDS, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
-CASES = 350
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -67,11 +67,12 @@ def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[pack.Choice]
     return plan.choices
 
 
+@sweep
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
 def test_operations_equal_the_specification(kind, tier):
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES, deadline=None)
+    @settings(max_examples=examples(200, long=500), deadline=None)
     @given(SEEDS)
     def run(seed):
         data, x, y = random_case(kind, seed, tier)
@@ -125,10 +126,11 @@ def chain(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
     return nn.Sequential(*layers), shape
 
 
+@sweep
 def test_words_stay_words_between_layers():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 2, deadline=None)
+    @settings(max_examples=examples(140, long=250), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -175,10 +177,11 @@ def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
         assert armv6m_move.cycles(op) == cycles
 
 
+@sweep
 def test_streams_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 12, deadline=None)
+    @settings(max_examples=examples(29, long=60), deadline=None)
     @given(SEEDS)
     def run(seed):
         case = random_stream(seed, ("exact", "lane")[seed % 2])
