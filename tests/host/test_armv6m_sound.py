@@ -15,7 +15,7 @@ from tinytorch.machine.armv6m_sound import cycles, mel, possible, shape
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import MOST_LEVEL, Front, cepstrum, sound_features, tables, tables_of
 from tinytorch_core.mel import scratch_bytes
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES, Op
@@ -156,7 +156,7 @@ def test_a_model_of_sound_runs_in_machine_code(hop, window, core):
     front = Front(8000, window, hop, 64, bands=10)
     clips = rng.normal(0, 2000, (3, 9 * hop + window)).astype(np.int16)
     block = tables_of(sound_features(clips, front, 5, 10))
-    model = Model(to_bytes(listen(stream(network, 2), block, window, hop)))
+    model = Model(to_bytes(with_sound(stream(network, 2), block, window, hop)))
     x = rng.normal(0, 2000, (12, 2 * hop)).astype(np.int16)
     expected = model.run_stream(x[None])[0]
     assert len(np.unique(expected[5:], axis=0)) > 1
