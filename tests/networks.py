@@ -126,7 +126,9 @@ class SqueezeExcite(nn.Module):
     def __init__(self, c: int, hidden: int) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.gate = nn.Sequential(nn.Linear(c, hidden), nn.ReLU(), nn.Linear(hidden, c), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(c, hidden), nn.ReLU(), nn.Linear(hidden, c), nn.Sigmoid()
+        )
 
     def forward(self, x):
         n, c, _, _ = x.shape

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.networks import ResNet8, fill
 from tests.host.test_graphs import mobile
+from tests.networks import ResNet8, fill
 from tinytorch import nn, optim
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.modelfile.export import to_bytes

@@ -1,7 +1,5 @@
 """Write the model file that tinytorch_core.model reads."""
 
-import binascii
-import hashlib
 import json
 import math
 import struct
@@ -12,19 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.modelfile.arena import align, plan
+from tinytorch.modelfile.header import Header, seal
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.ir import INPUT, QuantizedNet, record
 from tinytorch.quantize.operations import kind_of, output_size
 from tinytorch_core.model import (
-    CRC_FROM,
     FIELDS,
-    HEADER,
     HEADER_BYTES,
     MAGIC,
     MOVE,
     RECORD,
     RECORD_BYTES,
-    VERSION,
 )
 
 ALIGN = 16  # of the program in the file and of weights in the program: a flash page divides by it
@@ -107,14 +103,23 @@ def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
     }
     meta_bytes = json.dumps(meta, separators=(",", ":")).encode()
     meta_at = HEADER_BYTES + len(program)
-    vectors_at = meta_at + len(meta_bytes)
-    body = program + meta_bytes + vectors
-    head = struct.pack(
-        HEADER, MAGIC, VERSION, HEADER_BYTES, HEADER_BYTES + len(body) + 32, 0,
-        HEADER_BYTES, len(program), meta_at, len(meta_bytes), vectors_at, count,
-        arena_bytes, operations, input_at, net.input_bytes,
-        output_at, int(np.prod(net.output_shape)),
-    )  # fmt: skip
-    crc = binascii.crc32(head[CRC_FROM:] + body)
-    data = head[: CRC_FROM - 4] + struct.pack("<I", crc) + head[CRC_FROM:] + body
-    return data + hashlib.sha256(data).digest()
+    header = Header(
+        magic=MAGIC,
+        version=0,
+        header_bytes=HEADER_BYTES,
+        file_bytes=0,
+        crc=0,
+        program_at=HEADER_BYTES,
+        program_bytes=len(program),
+        meta_at=meta_at,
+        meta_bytes=len(meta_bytes),
+        vectors_at=meta_at + len(meta_bytes),
+        vectors=count,
+        arena_bytes=arena_bytes,
+        operations=operations,
+        input_at=input_at,
+        input_bytes=net.input_bytes,
+        output_at=output_at,
+        output_bytes=int(np.prod(net.output_shape)),
+    )
+    return seal(header, program + meta_bytes + vectors)
