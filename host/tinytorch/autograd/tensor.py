@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike
 from tinytorch import ops
 from tinytorch.autograd import aliasing
 from tinytorch.autograd.aliasing import Family, changed, changed_since, numbers, owner_of, shared
+from tinytorch.autograd.tracing import local as traced
 from tinytorch.dtypes import float32, float64, int64
 from tinytorch.ops.array import Array
 from tinytorch.random import generator
@@ -36,7 +37,6 @@ class _Local(threading.local):
     """What each thread has of its own: the workers of a DataLoader compute beside the training."""
 
     recording = True
-    listener: Any = None  # operations go here while a captured step is followed: see capture.py
 
 
 local = _Local()
@@ -83,16 +83,16 @@ def is_grad_enabled() -> bool:
     return local.recording
 
 
-def to_the_tape() -> None:
+def leave_capture() -> None:
     """What comes now is no operation: a step that is being captured goes on on the tape."""
-    if local.listener is not None:
-        local.listener.leave()
+    if traced.tracer is not None:
+        traced.tracer.leave()
 
 
 def apply(operation: ops.Operation, *inputs: "Tensor | None", **settings: Any) -> "Tensor":
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
-    if local.listener is not None:
-        return local.listener(operation, inputs, settings)
+    if traced.tracer is not None:
+        return traced.tracer(operation, inputs, settings)
     return record(operation, inputs, settings)
 
 
@@ -484,8 +484,8 @@ def _binary(operation: ops.Operation, symbol: str, a: Any, b: Any) -> Any:
         a, b = promoted(a, b)
         x, y = a.data, b.data
     try:
-        if local.listener is not None:
-            return local.listener(operation, (a, b), {})
+        if traced.tracer is not None:
+            return traced.tracer(operation, (a, b), {})
         data, gradients = operation(x, y)
     except ValueError:
         shapes.broadcast(symbol, x.shape, y.shape)
@@ -787,7 +787,7 @@ class Tensor(_Base):
 
     def detach_(self) -> "Tensor":
         """This tensor, made a leaf without a gradient."""
-        to_the_tape()
+        leave_capture()
         self._free()
         self._operation = None
         self.requires_grad = False
@@ -843,7 +843,7 @@ class Tensor(_Base):
 
     def _start(self, gradient: "Tensor | None", create_graph: bool) -> "tuple[Tensor, Any]":
         """This tensor, and the gradient that a backward pass starts with."""
-        to_the_tape()
+        leave_capture()
         if not self.requires_grad:
             raise RuntimeError("backward: nothing here requires a gradient.")
         if gradient is None:
@@ -864,7 +864,7 @@ class Tensor(_Base):
         """Keep the gradient of a result in `grad` too, as leaves do."""
         if not self.requires_grad:
             raise RuntimeError("retain_grad: this tensor does not require a gradient.")
-        to_the_tape()
+        leave_capture()
         self._retains = True
 
     def register_hook(self, hook: "Callable[[Tensor], Tensor | None]") -> Hook:
@@ -872,7 +872,7 @@ class Tensor(_Base):
         None, takes its place. The result's remove() ends it."""
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient.")
-        to_the_tape()
+        leave_capture()
         if self._hooks is None:
             self._hooks = {}
         return Hook(self._hooks, hook)
@@ -888,7 +888,7 @@ class Tensor(_Base):
 
     def _writable(self, operation: str) -> Array:
         """The array, to be overwritten with numbers that have no gradient."""
-        to_the_tape()
+        leave_capture()
         if self.requires_grad and local.recording:
             raise RuntimeError(
                 f"{operation}: a tensor that requires a gradient changes in place only under "
@@ -899,7 +899,7 @@ class Tensor(_Base):
 
     def _in_place(self, name: str, compute: "Callable[[Tensor], Tensor]") -> "Tensor":
         """This tensor with the numbers of compute(what it was until now), and their gradient."""
-        to_the_tape()
+        leave_capture()
         relatives = self._family.others(self) if self._family and local.recording else []
         self._refuse_leaf(name, relatives)
         before = self._past()
@@ -1368,7 +1368,7 @@ class Tensor(_Base):
                     value = value.to(self.dtype)
                 self._in_place("[]=", lambda t: apply(ops.set_index, t, value, *arrays, key=parts))
             else:
-                to_the_tape()
+                leave_capture()
                 self._write("[]=", ops.full_key(parts, [a.data for a in arrays]), value.data)
         except IndexError as error:
             raise IndexError(f"[]=: shape {self.shape}: {error}.") from None

@@ -23,6 +23,7 @@ from tinytorch import ops
 from tinytorch.autograd import aliasing
 from tinytorch.autograd import tensor as autograd
 from tinytorch.autograd.tensor import Tensor
+from tinytorch.autograd.tracing import tracing
 from tinytorch.ops.array import Array
 from tinytorch_core.nn import Module
 
@@ -172,7 +173,7 @@ class Call:
 
 
 class Recording:
-    """Listens to a step on the tape, and writes it down."""
+    """Traces a step on the tape, and writes it down."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -182,9 +183,9 @@ class Recording:
         self._kept: list[Tensor] = []  # so that no id is used twice
 
     def __call__(
-        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
+        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
-        result = autograd.record(operation, inputs, settings)
+        result = autograd.record(operation, inputs, attrs)
         slots = tuple([self._slot(t) for t in inputs])
         out = self._new(result)
         wanted = tuple([
@@ -194,7 +195,7 @@ class Recording:
         ])  # fmt: skip
         self.calls.append(
             Call(
-                operation, slots, settings, out, Outline.of(result.data),
+                operation, slots, attrs, out, Outline.of(result.data),
                 autograd.is_grad_enabled(), result.requires_grad, wanted,
             )
         )  # fmt: skip
@@ -279,12 +280,14 @@ class Follower:
         self._calls = iter(plan.calls)
 
     def __call__(
-        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
+        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
+        if self.left:
+            return autograd.record(operation, inputs, attrs)
         call = next(self._calls, None)
-        if call is None or not self._same(call, operation, inputs, settings):
+        if call is None or not self._same(call, operation, inputs, attrs):
             self.leave()
-            return autograd.apply(operation, *inputs, **settings)
+            return autograd.record(operation, inputs, attrs)
         result = Deferred(self, call)
         self._made.append(result)
         return result
@@ -327,7 +330,6 @@ class Follower:
         if self.left:
             return
         self.left = True
-        autograd.local.listener = None
         tensors: dict[int, Tensor | None] = dict(self._bound)
         for call, result in zip(self.plan.calls, self._made, strict=False):
             with autograd.set_grad_enabled(call.enabled):
@@ -341,7 +343,6 @@ class Follower:
     def forward(self, loss: Tensor) -> bool:
         """Replay the plan if it was followed to its end; False if the step ran on the tape."""
         plan = self.plan
-        autograd.local.listener = None
         if self.left:
             return False
         if len(self._made) < len(plan.calls) or getattr(loss, "slot", 0) != plan.loss:
@@ -413,18 +414,15 @@ class Step:
         self._result = None  # its arrays may be used again
         key = (inputs.shape, inputs.dtype, targets.shape, targets.dtype, self.net.training)
         plan = self._plans.get(key)
-        listener = Follower(plan) if plan else Recording() if self._worth(key) else None
-        autograd.local.listener = listener
-        try:
+        tracer = Follower(plan) if plan else Recording() if self._worth(key) else None
+        with tracing(tracer):
             outputs = self.net(inputs)
             loss = self.loss(outputs, targets)
-            replayed = isinstance(listener, Follower) and listener.forward(loss)
-        finally:
-            autograd.local.listener = None
-        self._result = listener if replayed else loss
+            replayed = isinstance(tracer, Follower) and tracer.forward(loss)
+        self._result = tracer if replayed else loss
         self.replayed += replayed
         if not replayed:
-            self._plans[key] = listener.finish(loss) if isinstance(listener, Recording) else None
+            self._plans[key] = tracer.finish(loss) if isinstance(tracer, Recording) else None
             self._failed[key] = self._failed.get(key, 0) + (self._plans[key] is None)
         return outputs, loss
 

@@ -22,7 +22,7 @@ def checkpoint(
     gives it the same random numbers. use_reentrant is taken as in PyTorch and changes nothing.
     Raises RuntimeError in backward if the shapes are not the same again.
     """
-    autograd.to_the_tape()  # a captured step knows operations, not functions
+    autograd.leave_capture()  # a captured step knows operations, not functions
     state = random.get_rng_state()
     start = Tensor(0)._number
     outputs = function(*args, **kwargs)
