@@ -1,8 +1,7 @@
 """What a net computes, followed once: its operations, from its input to its output."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import ops
-from tinytorch.autograd import tensor as autograd
-from tinytorch.autograd.tensor import Tensor, tensors_in
+from tinytorch.autograd.tensor import Tensor, no_grad, record, tensors_in
+from tinytorch.autograd.tracing import ModuleTracker, tracing
 from tinytorch_core.nn import Module
 
 
@@ -52,7 +51,7 @@ def trace(net: Module, shape: Sequence[int]) -> Trace:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with autograd.no_grad(), tracer.following():
+        with no_grad(), tracer, tracing(tracer):
             outputs = [*tensors_in(net(Tensor(x)))]
     finally:
         for module, mode in modes:
@@ -82,50 +81,34 @@ def _is_layer(module: Module) -> bool:
     return not any(True for _ in module.children())
 
 
-class _Tracer:
+class _Tracer(ModuleTracker):
     def __init__(self, net: Module, x: NDArray[Any]) -> None:
+        super().__init__(net)
         self.calls: list[Call] = []
-        self._net = net
         self._arrays = [x]  # of the values; kept, so that no other array gets the id of one
         self._values = {id(x): 0}
-        self._path: list[tuple[str, Module]] = []
 
     def value(self, t: Tensor) -> "int | NDArray[Any]":
         """A value's number, or the numbers of what does not depend on the input."""
         return self._values.get(id(t.data), t.data)
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Every operation comes here, and the path of the module that asks for it is known."""
-        forwards = []
-        for path, module in self._net.named_modules():
-            forwards.append(module)
-            module.__dict__["forward"] = self._entered(path, module, module.forward)
-        autograd.local.listener = self
-        try:
-            yield
-        finally:
-            autograd.local.listener = None
-            for module in forwards:
-                del module.__dict__["forward"]
+    def _tracked(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        module = self.modules[path]
 
-    def _entered(self, path: str, module: Module, forward: Any) -> Any:
-        def entered(*args: Any, **kwargs: Any) -> Any:
-            self._path.append((path, module))
+        def named(*args: Any, **kwargs: Any) -> Any:
             try:
                 return forward(*args, **kwargs)
             except (ValueError, TypeError) as error:
-                if _is_layer(module):
-                    name = f"{path} {type(module).__name__}".strip()
-                    raise ValueError(f"Layer {name} does not take its input: {error}") from None
-                raise
-            finally:
-                self._path.pop()
+                if not _is_layer(module):
+                    raise
+                name = f"{path} {type(module).__name__}".strip()
+                raise ValueError(f"Layer {name} does not take its input: {error}") from None
 
-        return entered
+        return super()._tracked(path, named)
 
     def _where(self, operation: str) -> str:
-        path, module = self._path[-1] if self._path else ("", self._net)
+        path = self.path or ""
+        module = self.modules[path]
         return f"{path} {type(module).__name__ if _is_layer(module) else operation}".strip()
 
     def __call__(
@@ -133,7 +116,7 @@ class _Tracer:
     ) -> Tensor:
         where = self._where(operation.__name__)
         values = tuple([None if t is None else self.value(t) for t in inputs])
-        result = autograd.record(operation, inputs, attrs)
+        result = record(operation, inputs, attrs)
         if any(isinstance(value, int) for value in values):
             number = len(self._arrays)
             self.calls.append(Call(where, operation, values, attrs, number, result.shape))
