@@ -23,7 +23,10 @@ def unpacked(function, format_name: str) -> list[str]:
             first = arguments[0] if arguments else None
             if isinstance(first, ast.Name) and first.id == format_name:
                 assert isinstance(target, ast.Tuple)
-                return [ast.unparse(each).removeprefix("self.").removeprefix("_") for each in target.elts]
+                return [
+                    ast.unparse(each).removeprefix("self.").removeprefix("_")
+                    for each in target.elts
+                ]
     raise AssertionError(f"{function} unpacks no {format_name}")
 
 
