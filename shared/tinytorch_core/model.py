@@ -288,10 +288,10 @@ class Model:
     def reset(self):
         """Forget all steps so far, in a model of a stream; nothing in another."""
         for at in self._moves:
-            f = struct.unpack_from(RECORD, self._program, at)
-            end = f[1] + f[4] * f[5] * f[6]
-            block = memoryview(bytes((f[18] & 255,)) * min(end - f[3], 512))
-            for start in range(f[3], end, len(block)):
+            op = Op(self._program, at)
+            end = op.x + op.in_h * op.in_w * op.in_c
+            block = memoryview(bytes((op.low & 255,)) * min(end - op.y, 512))
+            for start in range(op.y, end, len(block)):
                 n = min(len(block), end - start)
                 self._view[start : start + n] = block[:n]
 
