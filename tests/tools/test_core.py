@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.second_core import SecondCore
-from tinytorch.machine.thumb import (
+from tinytorch.machine.armv6m.thumb import (
     CONDITIONS,
     Assembler,
     lr,
