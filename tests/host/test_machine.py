@@ -29,13 +29,13 @@ from tinytorch.machine.armv6m.tail import Exact
 from tinytorch.machine.armv6m.weighted import Weighted
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BACKENDS, BOARDS
-from tinytorch.machine.flow import data_flow
 from tinytorch.machine.kernel import Choice
 from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.modelfile.section import attach_section
 from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.flow import DataFlow
 from tinytorch.quantize.ir import INPUT, Node
 from tinytorch.quantize.streaming import stream
 from tinytorch.sensing.keyword import keyword_net
@@ -213,7 +213,7 @@ def test_branches_equal_the_specification():
         with pytest.MonkeyPatch.context() as patch:
             choose_at_random(patch, rng)
             choices = check(data, samples, Model(data).run_batch(samples))
-        assert data_flow(Model(data).operations) == [node.inputs for node in nodes]
+        assert DataFlow.of_records(Model(data).operations) == DataFlow.of_nodes(nodes)
         for i, choice in enumerate(choices):
             readers = [j for j, node in enumerate(nodes) if i in node.inputs]
             if getattr(choice.shape, "words_out", False):

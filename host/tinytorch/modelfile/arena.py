@@ -42,9 +42,8 @@ def plan(net: QuantizedNet) -> ArenaPlan:
         node = operation.node
         size = operation.kept + output_size(node)
         outputs.append(Buffer(size, 0, steps) if operation.kept else Buffer(size, i, i))
-        scratch.append(
-            Buffer(kind_of(node, f"Layer {node.name}").scratch(node, operation.table), i, i)
-        )
+        work = kind_of(node, f"Layer {node.name}").scratch(node, operation.table.tobytes())
+        scratch.append(Buffer(work, i, i))
         for source in node.inputs:
             used = start if source == INPUT else outputs[source]
             used.last = max(used.last, i)

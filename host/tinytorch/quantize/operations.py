@@ -5,6 +5,7 @@ streams, the plan of the arena, the reports. A new operation is its specificatio
 tinytorch_core.qops, a viper kernel, and a row here.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,7 +81,8 @@ class Kind:
     fixed: the quantization of the output where the operation fixes it; else it is calibrated.
     quantize: a draft without table and weights to the operation; not for those with weights, whose
     tier decides (see calibrate).
-    scratch: bytes of work space of the board's own kernel, from a node and its table.
+    scratch: bytes of work space of the board's own kernel, from a node or
+    record and what its table holds.
     stream: how it meets rows of time, None where it cannot.
     """
 
@@ -95,7 +97,7 @@ class Kind:
     bounded: bool = False
     fixed: "Quant | None" = None
     quantize: Callable[[Operation, Sequence[Quant], Quant], Operation] = _as_it_is
-    scratch: Callable[[Any, NDArray[np.int32]], int] = lambda op, table: 0
+    scratch: Callable[[Any, bytes], int] = lambda op, table: 0
     stream: "str | None" = None
 
     @property
@@ -188,7 +190,7 @@ def _quantize_logistic(draft: Operation, sources: Sequence[Quant], y: Quant) -> 
     return replace(draft, weight=np.clip(outputs, draft.low, draft.high))
 
 
-def _gathered(op: Any, table: NDArray[np.int32]) -> int:
+def _gathered(op: Any, table: bytes) -> int:
     """The window that the viper kernels gather as int32."""
     return 4 * op.kernel_h * op.kernel_w * op.in_c
 
@@ -228,7 +230,7 @@ TABLE = (
     Kind(MOVE, "move"),
     Kind(
         MEL, "mel",
-        scratch=lambda op, table: mel.scratch_bytes(*table.reshape(-1)[:2].tolist()),
+        scratch=lambda op, table: mel.scratch_bytes(*struct.unpack_from("<2i", table)),
     ),
 )  # fmt: skip
 KINDS = {kind.number: kind for kind in TABLE}
