@@ -1,4 +1,4 @@
-"""Machine code that came with a model, in the section that tinytorch.machine.section describes.
+"""Machine code that came with a model, in the section that tinytorch.modelfile.section describes.
 
 All that can be checked is checked before any of it is called.
 """

@@ -61,5 +61,5 @@ class Board:
 BOARDS = {
     "rp2040": Board(4, 4, 125_000_000),
     "esp32": Board(10, 4, 240_000_000),
-    "virtual": Board(2, 8, None),
+    "virtual": Board(2, 8, None),  # x64, or whatever the computer is: it needs no kernels of ours
 }
