@@ -287,11 +287,13 @@ class Model:
 
     def reset(self):
         """Forget all steps so far, in a model of a stream; nothing in another."""
+        place = FIELDS.index
         for at in self._moves:
-            op = Op(self._program, at)
-            end = op.x + op.in_h * op.in_w * op.in_c
-            block = memoryview(bytes((op.low & 255,)) * min(end - op.y, 512))
-            for start in range(op.y, end, len(block)):
+            f = struct.unpack_from(RECORD, self._program, at)  # smaller than an Op
+            y, low = f[place("y")], f[place("low")] & 255
+            end = f[place("x")] + f[place("in_h")] * f[place("in_w")] * f[place("in_c")]
+            block = memoryview(bytes((low,)) * min(end - y, 512))
+            for start in range(y, end, len(block)):
                 n = min(len(block), end - start)
                 self._view[start : start + n] = block[:n]
 
