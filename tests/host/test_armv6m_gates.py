@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.operations import mul_row, random_case
 from tests.second_core import SecondCore
 from tinytorch.int8 import tables
-from tinytorch.machine import armv6m_logistic, armv6m_mul
+from tinytorch.machine.armv6m.logistic import Logistic, logistic
+from tinytorch.machine.armv6m.mul import Mul, mul
 from tinytorch.modelfile.runtime import Model
 from tinytorch_core import qops
 from tinytorch_core.model import FIELDS, LOGISTIC, MUL, RECORD, RECORD_BYTES, Op, check
@@ -46,13 +47,13 @@ def code_of(op, program):
     values = op.in_h * op.in_w * op.in_c
     if op.kind == LOGISTIC:
         return (
-            armv6m_logistic.logistic(),
+            logistic(),
             [op.x, op.y, op.weight, values],
-            armv6m_logistic.cycles(op),
+            Logistic().cycles(op),
         )
-    shape = armv6m_mul.shape(op, program)
+    shape = Mul.of(op, program)
     words = [op.x, op.x2, op.y, op.table, op.x_zero, op.y_zero, values, op.in_c]
-    return armv6m_mul.multiply(shape), words, armv6m_mul.cycles(op, shape)
+    return mul(shape), words, shape.cycles(op)
 
 
 def execute(core, program, arena):
@@ -211,8 +212,8 @@ def test_cycles_of_the_logistic_function(n):
 
 
 def test_code_is_short():
-    assert len(armv6m_logistic.logistic()) <= 192
+    assert len(logistic()) <= 192
     for channels in (False, True):
         for twice in (False, True):
-            shape = armv6m_mul.Multiply(channels, twice, -100, 100)
-            assert len(armv6m_mul.multiply(shape)) <= 220
+            shape = Mul(channels, twice, -100, 100)
+            assert len(mul(shape)) <= 220

@@ -8,6 +8,7 @@ import pytest
 from tests.networks import fill
 from tests.second_core import SecondCore
 from tests.sounds import random_case
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.int8.mel import Engine
 from tinytorch.machine.armv6m.mel import Mel, mel, possible
@@ -74,7 +75,10 @@ def features(core, front, x):
     return found, spent, Mel.of(op, program).cycles(op)
 
 
-@pytest.mark.parametrize(("core", "seeds"), [(FIRST, range(30)), (SECOND, range(9))])
+@sweep
+@pytest.mark.parametrize(
+    ("core", "seeds"), [(FIRST, range(examples(15, long=60))), (SECOND, range(9))]
+)
 def test_random_front_ends_are_the_specification(core, seeds):
     for seed in seeds:
         case = random_case(seed)

@@ -17,6 +17,7 @@ from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_input
 from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.machine.armv6m import tables
 from tinytorch.machine.armv6m.add import Add
@@ -42,9 +43,6 @@ from tinytorch.sensing.keyword import keyword_net
 from tinytorch_core.model import ADD, CONV2D, DEPTHWISE, FIELDS, MAX_POOL, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
-CASES = 350
-# Of the others, the plan does not yet take the kernels.
-PACKED = [(kind, tier) for kind, tier in KINDS_AND_TIERS if kind not in ("mul", "logistic")]
 BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -86,11 +84,12 @@ def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[Choice]:
     return packed.choices
 
 
-@pytest.mark.parametrize(("kind", "tier"), PACKED)
+@sweep
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
 def test_operations_equal_the_specification(kind, tier):
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES, deadline=None)
+    @settings(max_examples=examples(200, long=500), deadline=None)
     @given(SEEDS)
     def run(seed):
         data, x, y = random_case(kind, seed, tier)
@@ -144,10 +143,11 @@ def chain(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
     return nn.Sequential(*layers), shape
 
 
+@sweep
 def test_words_stay_words_between_layers():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 2, deadline=None)
+    @settings(max_examples=examples(140, long=250), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -198,10 +198,11 @@ def branched(rng: np.random.Generator) -> list[Node]:
     return nodes
 
 
+@sweep
 def test_branches_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 2, deadline=None)
+    @settings(max_examples=examples(175, long=350), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -246,10 +247,11 @@ def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
         assert Move().cycles(op) == cycles
 
 
+@sweep
 def test_streams_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 12, deadline=None)
+    @settings(max_examples=examples(29, long=60), deadline=None)
     @given(SEEDS)
     def run(seed):
         case = random_stream(seed, ("exact", "lane")[seed % 2])
@@ -317,7 +319,7 @@ def test_wide_layers_equal_the_specification(tier, seed):
         check(data, x, Reference(data).run_batch(x))
 
 
-@pytest.mark.parametrize(("kind", "tier"), PACKED)
+@pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
 def test_a_second_core_agrees(kind, tier, monkeypatch):
     """QEMU's Cortex-M0, which unlike ours refuses addresses that are not aligned."""
     second = SecondCore()

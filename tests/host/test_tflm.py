@@ -5,6 +5,7 @@ import pytest
 
 from tests import tflm
 from tests.networks import random_network
+from tests.sweeps import examples, sweep
 from tinytorch.int8 import tables
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
@@ -25,7 +26,7 @@ from tinytorch_core.model import (
 from tinytorch_core.qops import ADD_SHIFT
 from tinytorch_core.quant import quantize_multiplier
 
-CASES = 100
+CASES = examples(40, long=100)
 RANGES = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)]
 
 
@@ -188,6 +189,7 @@ def inputs(net: QuantizedNet, rng, n: int = 4):
         (LOGISTIC, {}), (LOGISTIC, {"signal": True}),
     ],
 )  # fmt: skip
+@sweep
 def test_an_operation_equals_tensorflow_lite_micro(kind, how):
     varied = 0
     for seed in range(CASES):

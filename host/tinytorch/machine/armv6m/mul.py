@@ -1,6 +1,4 @@
-"""MUL for the Cortex-M0+ (RP2040): of two tensors, or of a tensor and a channel's vector.
-
-Called as the kernels of `armv6m` are, with its registers and frames. No offset needs to be aligned.
+"""MUL: of two tensors, or of a tensor and a channel's vector. No offset needs to be aligned.
 
 A product p of two differences is at most 255**2. With the multiplier m = m1 * 2**16 + m0, where m0
 is from -2**15 to 2**15 - 1, both p * m1 and p * m0 fit 32 bits, and
@@ -18,8 +16,8 @@ The output's zero point, less what it is clipped to, is added before the last sh
 import struct
 from dataclasses import dataclass
 
-from tinytorch.machine.armv6m import Frame, Kernel
-from tinytorch.machine.thumb import (
+from tinytorch.machine.armv6m.frame import Frame, Kernel
+from tinytorch.machine.armv6m.thumb import (
     lr,
     r0,
     r1,
@@ -35,11 +33,13 @@ from tinytorch.machine.thumb import (
     r11,
     r12,
 )
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch.quantize.operations import output_size
 from tinytorch_core.model import Op
 
 
 @dataclass(frozen=True)
-class Multiply:
+class Mul(Shape):
     """MUL: by as many values as there are, or with `channels` by one for each channel.
 
     twice: whether the shift is below 0, so that it is rounded twice. low, high: what outputs are
@@ -51,15 +51,36 @@ class Multiply:
     low: int
     high: int
 
+    @staticmethod
+    def of(op: Op, program: bytes) -> "Mul":
+        """That of an operation."""
+        shift = struct.unpack_from("<3i", program, op.table)[2]
+        one = (op.kernel_h, op.kernel_w) == (1, 1) != (op.in_h, op.in_w)
+        return Mul(one, shift < 0, op.low, op.high)
 
-def shape(op: Op, program: bytes) -> Multiply:
-    """The kernel of an operation."""
-    shift = struct.unpack_from("<3i", program, op.table)[2]
-    one = (op.kernel_h, op.kernel_w) == (1, 1) != (op.in_h, op.in_w)
-    return Multiply(one, shift < 0, op.low, op.high)
+    def assemble(self, unroll: int) -> bytes:
+        return mul(self)
+
+    def cycles(self, op: Op) -> int:
+        """Of a call none of whose outputs is clipped: each that is takes 7 more."""
+        values = output_size(op)
+        if self.channels:
+            return 87 + 6 * self.twice + 23 * op.in_c + (20 + 3 * self.twice) * values
+        return 84 + 6 * self.twice + (24 + 3 * self.twice) * values
+
+    def parameters(self, call: Call) -> list[int]:
+        op = call.op
+        return [
+            call.x, call.x2, call.y, op.table, op.x_zero, op.y_zero, output_size(op), op.in_c,
+        ]  # fmt: skip
 
 
-def multiply(shape: Multiply) -> bytes:
+def candidates(task: Task) -> Candidates:
+    """The kernel of MUL."""
+    return Candidates([Mul.of(task.op, task.program)])
+
+
+def mul(shape: Mul) -> bytes:
     """Parameters: x, x2, y (arena); the operation's table (program); its x_zero and y_zero; how
     many values there are, and how many channels.
 
@@ -161,7 +182,7 @@ def multiply(shape: Multiply) -> bytes:
     return a.assemble()
 
 
-def _constants(a: Kernel, shape: Multiply) -> None:
+def _constants(a: Kernel, shape: Mul) -> None:
     """r7, r10 and r11 from the shift in r6; r3 and r6 are lost."""
     if shape.twice:
         small = a.unique("small")
@@ -204,11 +225,3 @@ def _factor(a: Kernel) -> None:
     a.asrs(r4, r5, 16)
     a.adds(r6, r6, r4)
     a.uxth(r5, r5)
-
-
-def cycles(op: Op, shape: Multiply) -> int:
-    """Of a call none of whose outputs is clipped: each that is takes 7 more."""
-    values = op.in_h * op.in_w * op.in_c
-    if shape.channels:
-        return 87 + 6 * shape.twice + 23 * op.in_c + (20 + 3 * shape.twice) * values
-    return 84 + 6 * shape.twice + (24 + 3 * shape.twice) * values

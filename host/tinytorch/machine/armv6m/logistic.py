@@ -1,19 +1,37 @@
-"""LOGISTIC for the Cortex-M0+ (RP2040): by words where these lie so, else by bytes.
+"""LOGISTIC: by words where these lie so, else by bytes.
 
 The table stays in the program, and may lie anywhere.
 """
 
 from dataclasses import dataclass
 
-from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6, r7
+from tinytorch.machine.armv6m.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6, r7
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch.quantize.operations import output_size
 from tinytorch_core.model import Op
 
 AT_ONCE = 16  # values
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(Shape):
     """One code for all."""
+
+    def assemble(self, unroll: int) -> bytes:
+        return logistic()
+
+    def cycles(self, op: Op) -> int:
+        """Of a call whose x and y are multiples of 4."""
+        several, rest = divmod(output_size(op), AT_ONCE)
+        return 35 + 95 * several + (1 + 9 * rest if rest else 0)
+
+    def parameters(self, call: Call) -> list[int]:
+        return [call.x, call.y, call.op.weight, output_size(call.op)]
+
+
+def candidates(task: Task) -> Candidates:
+    """The kernel of LOGISTIC."""
+    return Candidates([Logistic()])
 
 
 def logistic() -> bytes:
@@ -71,9 +89,3 @@ def logistic() -> bytes:
     a.movs(r0, 0)
     a.pop(r4, r5, r6, r7, pc)
     return a.assemble()
-
-
-def cycles(op: Op) -> int:
-    """Of a call whose x and y are multiples of 4."""
-    several, rest = divmod(op.in_h * op.in_w * op.in_c, AT_ONCE)
-    return 35 + 95 * several + (1 + 9 * rest if rest else 0)
