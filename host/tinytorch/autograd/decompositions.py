@@ -9,8 +9,6 @@ import numpy as np
 from tinytorch import ops
 from tinytorch.autograd import creation, joining
 from tinytorch.autograd.tensor import Tensor, apply, where
-from tinytorch.nn.attention import self_attention
-from tinytorch.nn.recurrent import gru, lstm, rnn
 from tinytorch.ops.array import Array, Operation, Result
 from tinytorch_core import shapes
 
@@ -213,8 +211,8 @@ COMPOSITIONS: dict[Operation, Callable[..., Tensor]] = {
     ops.batch_norm: _batch_norm,
     ops.layer_norm: _layer_norm,
     ops.attention: _attention,
-    self_attention: _self_attention,
-    rnn: _rnn,
-    gru: _gru,
-    lstm: _lstm,
+    ops.self_attention: _self_attention,
+    ops.rnn: _rnn,
+    ops.gru: _gru,
+    ops.lstm: _lstm,
 }
