@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch import ops, random, serialize
-from tinytorch.autograd.tensor import Tensor, record, tensors_in
+from tinytorch.autograd.tape import record
+from tinytorch.autograd.tensor import Tensor, tensors_in
 from tinytorch.autograd.tracing import ModuleTracker, tracing
 from tinytorch_core.nn import Module
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.autograd.tensor import Tensor, apply
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional, init
 from tinytorch.nn.layers import Dropout, LayerNorm, Linear, ModuleList
 from tinytorch.nn.module import Module, Parameter

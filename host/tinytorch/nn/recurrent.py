@@ -8,7 +8,8 @@ from typing import Any
 
 from tinytorch.autograd.creation import zeros
 from tinytorch.autograd.joining import cat
-from tinytorch.autograd.tensor import Tensor, apply
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn.module import Module
 from tinytorch.ops.array import Operation
 from tinytorch.ops.recurrent import gru, lstm, rnn

@@ -16,6 +16,7 @@ from tinytorch.ops.activations import (
     leaky_relu,
     logsigmoid,
     nll_loss,
+    normal_cdf,
     normalize,
     relu6,
     silu,

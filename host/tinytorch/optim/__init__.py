@@ -123,7 +123,7 @@ class Optimizer:
                         span.data, -g if group["maximize"] else g, *span.moments,
                         *map(float, options),
                     )  # fmt: skip
-                    changed_at(span.place)
+                    changed_at(span.memory)
         return result
 
     # What each kind says of itself.

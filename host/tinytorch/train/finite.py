@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd.tensor import Tensor, no_grad
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import Module
 
 

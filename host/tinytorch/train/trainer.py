@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tinytorch import serialize
-from tinytorch.autograd.tensor import Tensor, no_grad
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import Module, functional
 from tinytorch.nn.utils import clip_grad_norm_
 from tinytorch.optim import Optimizer
