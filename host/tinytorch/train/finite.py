@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytorch.autograd.tape import no_grad
 from tinytorch.autograd.tensor import Tensor
-from tinytorch.nn import Module
+from tinytorch.nn.module import Module
 
 
 class _Found(Exception):
