@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinytorch import ops, serialize
-from tinytorch.autograd.decompositions import COMPOSITIONS
-from tinytorch.autograd.tensor import Tensor, no_grad, record, tensors_in
+from tinytorch.autograd.decompositions import DECOMPOSITIONS
+from tinytorch.autograd.tape import no_grad, record
+from tinytorch.autograd.tensor import Tensor, tensors_in
 from tinytorch.autograd.tracing import tracing
 from tinytorch.ops.array import Array, Operation
 from tinytorch_core import shapes
@@ -120,9 +121,9 @@ class _Trace:
         # A batch norm that keeps no statistics has no node of its own.
         without = operation is ops.batch_norm and inputs[3] is None
         if operation not in NODES or without:
-            if operation not in COMPOSITIONS:
+            if operation not in DECOMPOSITIONS:
                 raise ValueError(f"onnx: the operation {operation.__name__} cannot be exported.")
-            return COMPOSITIONS[operation](*inputs, **attrs)
+            return DECOMPOSITIONS[operation](*inputs, **attrs)
         result = record(operation, inputs, attrs)
         self.calls.append(_Call(operation, numbers, attrs))
         self._add(result.data)

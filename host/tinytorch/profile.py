@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from tinytorch import ops, random, serialize
-from tinytorch.autograd.tensor import Tensor, record, tensors_in
+from tinytorch.autograd.tape import record
+from tinytorch.autograd.tensor import Tensor, tensors_in
 from tinytorch.autograd.tracing import ModuleTracker, tracing
-from tinytorch.nn import attention, recurrent
 from tinytorch_core.nn import Module
 
 _WARM_UP = 2  # runs that are not counted
@@ -53,11 +53,11 @@ MACS: dict[ops.Operation, Callable[..., int]] = {
     ops.attention: lambda y, q, k, v, *_, **__: (
         y.size // max(1, v.shape[-1]) * k.shape[-2] * (k.shape[-1] + v.shape[-1])
     ),
-    attention.self_attention: lambda y, *_, batch_first, **__: 2 * y.size * y.shape[batch_first],
+    ops.self_attention: lambda y, *_, batch_first, **__: 2 * y.size * y.shape[batch_first],
     # The inputs' part is a linear operation before these.
-    recurrent.rnn: lambda y, x, h, *_, **__: x.size * h.shape[-1],
-    recurrent.gru: lambda y, x, h, *_, **__: x.size * h.shape[-1],
-    recurrent.lstm: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.rnn: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.gru: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.lstm: lambda y, x, h, *_, **__: x.size * h.shape[-1],
 }
 
 

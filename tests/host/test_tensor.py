@@ -12,7 +12,8 @@ import tinytorch
 from tests.oracles import oracle
 from tinytorch import nn
 from tinytorch.autograd.creation import tensor
-from tinytorch.autograd.tensor import Tensor, apply, record
+from tinytorch.autograd.tape import apply, record
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.autograd.tracing import ModuleTracker, tracing
 
 torch = oracle("torch", "oracle")

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinytorch import ops
-from tinytorch.autograd import aliasing
-from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd import tape
+from tinytorch.autograd.aliasing import sequence_nr
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.autograd.tracing import tracing
 from tinytorch.ops.array import Array
@@ -108,9 +108,9 @@ class Deferred(Tensor):
         self.slot = call.out
         self.data = Pending(self, call.like)
         self.requires_grad = call.tracked
-        self.grad = self._family = self._operation = self._settings = self._gradients = None
+        self.grad = self._aliases = self._operation = self._attrs = self._gradients = None
         self._inputs = ()
-        self._number = next(aliasing.numbers)
+        self._sequence_nr = next(sequence_nr)
 
     def _leave(self) -> None:
         if isinstance(self.data, Pending):
@@ -122,7 +122,7 @@ class Deferred(Tensor):
             raise RuntimeError("backward: this step was captured: call backward of its Step.")
         super().backward(*args, **settings)
 
-    def detach(self) -> Tensor:
+    def detach(self) -> Any:
         self._leave()
         return super().detach()
 
@@ -185,7 +185,7 @@ class Recording:
     def __call__(
         self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
-        result = autograd.record(operation, inputs, attrs)
+        result = tape.record(operation, inputs, attrs)
         slots = tuple([self._slot(t) for t in inputs])
         out = self._new(result)
         wanted = tuple([
@@ -196,7 +196,7 @@ class Recording:
         self.calls.append(
             Call(
                 operation, slots, attrs, out, Outline.of(result.data),
-                autograd.is_grad_enabled(), result.requires_grad, wanted,
+                tape.is_grad_enabled(), result.requires_grad, wanted,
             )
         )  # fmt: skip
         return result
@@ -283,11 +283,11 @@ class Follower:
         self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
         if self.left:
-            return autograd.record(operation, inputs, attrs)
+            return tape.record(operation, inputs, attrs)
         call = next(self._calls, None)
         if call is None or not self._same(call, operation, inputs, attrs):
             self.leave()
-            return autograd.record(operation, inputs, attrs)
+            return tape.record(operation, inputs, attrs)
         result = Deferred(self, call)
         self._made.append(result)
         return result
@@ -299,7 +299,7 @@ class Follower:
         if (
             call.operation is not operation
             or len(call.inputs) != len(inputs)
-            or call.enabled != autograd.local.recording
+            or call.enabled != tape.local.recording
             or call.settings != settings
         ):
             return False
@@ -332,8 +332,8 @@ class Follower:
         self.left = True
         tensors: dict[int, Tensor | None] = dict(self._bound)
         for call, result in zip(self.plan.calls, self._made, strict=False):
-            with autograd.set_grad_enabled(call.enabled):
-                real = autograd.record(
+            with tape.set_grad_enabled(call.enabled):
+                real = tape.record(
                     call.operation, tuple([tensors[s] for s in call.inputs]), call.settings
                 )
             for name in _STATE:
@@ -380,17 +380,17 @@ class Follower:
             parts = gradients(g) if callable(gradients) else None
             for i, slot, like in call.wanted:
                 part = gradients[i](g) if parts is None else parts[i]
-                part = autograd._sum_to(part, like)
+                part = tape.sum_to(part, like)
                 before = pending[slot]
                 pending[slot] = part if before is None else before + part
         given: set[int] = set()
         for slot, known in plan.outside.items():
             g, t = pending[slot], known.parameter
             if g is not None and t is not None:
-                t.grad = Tensor(autograd._own(g, given) if t.grad is None else t.grad.data + g)
+                t.grad = Tensor(tape.owned(g, given) if t.grad is None else t.grad.data + g)
 
 
-_STATE = [n for n in Tensor.__slots__ if n not in ("__weakref__", "grad")]
+_STATE = ("data", *tape.HISTORY)
 _UNHELD = _references([object()], 0) + 1  # and its Pending's
 
 
