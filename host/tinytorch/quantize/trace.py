@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch import ops
-from tinytorch.autograd.tensor import Tensor, no_grad, record, tensors_in
+from tinytorch.autograd.tape import no_grad, record
+from tinytorch.autograd.tensor import Tensor, tensors_in
 from tinytorch.autograd.tracing import ModuleTracker, tracing
 from tinytorch_core.nn import Module
 
