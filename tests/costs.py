@@ -3,8 +3,8 @@
 python -m tests.costs
 
 Runs some hundred convolutions of random shapes in all the ways that the planner could choose, fits
-the coefficients of `tinytorch.machine.cost` by least squares of the relative error, and prints
-them with the errors that are left.
+the coefficients of `tinytorch.machine.armv6m.cost` by least squares of the relative error, and
+prints them with the errors that are left.
 """
 
 import numpy as np
@@ -12,15 +12,19 @@ import pytest
 
 from tests.networks import fill
 from tinytorch import nn
-from tinytorch.machine import cost, pack, tables
-from tinytorch.machine.armv6m import Depthwise, Dot
+from tinytorch.machine.armv6m import tables
+from tinytorch.machine.armv6m.weighted import Weighted
+from tinytorch.machine.backend import BACKENDS, BOARDS
+from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.modelfile.section import attach_section
 from tinytorch.quantize.calibrate import quantize
 from tito.kits.cortex_m0 import Core, CoreModel
 
 CASES = 260
-Case = tuple["Dot | Depthwise", int]
+BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
+Case = tuple[Weighted, int]
 
 
 def network(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
@@ -61,19 +65,19 @@ def measure(seed: int, core: Core) -> list[Case]:
            for op in model.operations) > 3_000_000 or model.arena_bytes > 40_000:  # fmt: skip
         return []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack.cost, "cycles", lambda shape: float(rng.random()))
+        patch.setattr(Weighted, "cycles", lambda shape, op: float(rng.random()))
         patch.setattr(tables, "MOST_CLIP", int(rng.choice([64, 1 << 14])))
         patch.setattr(tables, "MOST_DOUBT", float(rng.choice([0, 0.25, 0.25])))
-        patch.setattr(pack, "MOST_CODE", 1 << 16)
-        plan = pack.plan(model)
-        if len(plan.section) + plan.arena_bytes + len(model._program) > 200_000:
+        patch.setattr(BACKEND, "most_code", 1 << 16)
+        packed = pack(model, BACKEND)
+        if len(packed.section) + packed.arena_bytes + len(model._program) > 200_000:
             return []
-        run = CoreModel(pack.attach_section(model.data, plan.section), core)
+        run = CoreModel(attach_section(model.data, packed.section), core)
     cycles = run.run(model.quantize(np.moveaxis(x, 1, -1))[0])[1]
     return [
         (choice.shape, n)
-        for choice, n in zip(plan.choices, cycles, strict=True)
-        if isinstance(choice.shape, Dot | Depthwise)
+        for choice, n in zip(packed.choices, cycles, strict=True)
+        if isinstance(choice.shape, Weighted)
     ]
 
 
@@ -86,7 +90,7 @@ def fit(found: list[Case]) -> dict[str, float]:
     """The cost of each thing that is counted, none below nothing."""
     from scipy.optimize import nnls  # scikit-learn brings it
 
-    counted = [cost.counts(shape) for shape, _ in found]
+    counted = [shape.counts() for shape, _ in found]
     names = sorted({name for each in counted for name in each})
     table = np.array([[each.get(name, 0.0) for name in names] for each in counted])
     cycles = np.array([n for _, n in found], float)
@@ -97,7 +101,7 @@ def fit(found: list[Case]) -> dict[str, float]:
 def errors(found: list[Case], coefficients: dict[str, float]) -> np.ndarray:
     """Relative errors of the forecast."""
     forecast = [
-        sum(coefficients.get(name, 0.0) * n for name, n in cost.counts(shape).items())
+        sum(coefficients.get(name, 0.0) * n for name, n in shape.counts().items())
         for shape, _ in found
     ]
     return np.array(forecast) / [n for _, n in found] - 1

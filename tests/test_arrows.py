@@ -27,7 +27,7 @@ WINGS = {
     "train": "nn optim utils serialize",
     "convert": "nn", "onnx": "nn serialize", "profile": "nn serialize",
     "int8": "",
-    "quantize": "int8",
+    "quantize": "int8 autograd",  # which traces the nets that are quantized
     "modelfile": "quantize",
     "machine": "modelfile",
     "data": "utils serialize cache",

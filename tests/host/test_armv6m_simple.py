@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.operations import random_case
 from tests.sweeps import examples, sweep
-from tinytorch.machine.armv6m_simple import Add, Pool, add, cycles, pool, simple
+from tinytorch.machine.armv6m.add import Add, add
+from tinytorch.machine.armv6m.pool import Pool, pool
 from tinytorch.modelfile.runtime import Model
 from tinytorch_core import qops
 from tinytorch_core.model import (
@@ -52,14 +53,18 @@ def record(kind, in_h, in_w, in_c, **fields):
     return program
 
 
+def shape_of(op, program, inputs=(-128, 127)):
+    return Add.of(op, program) if op.kind == ADD else Pool.of(op, inputs)
+
+
 def execute(program, arena, inputs=(-128, 127)):
     """The arena after the operation as the core runs it, without the scratch, and the cycles."""
     op = Op(program, 0)
-    shape = simple(op, program, inputs)
+    shape = shape_of(op, program, inputs)
     if isinstance(shape, Add):
         code = add(shape)
         words = [op.x, op.x2, op.y, -(-len(arena) // 4) * 4, op.table]
-        room = words[3] + shape.scratch
+        room = words[3] + shape.scratch_bytes(op, program)
     else:
         code, words, room = pool(shape), [op.x, op.y], len(arena)
     places = [RAM]
@@ -84,7 +89,7 @@ def compare(program, inputs, reach=(-128, 127)):
     found, spent, shape = execute(program, bytes(arena), reach)
     qops.KERNELS[op.kind](arena, program, 0)
     assert found == arena
-    return spent, cycles(shape)
+    return spent, shape.cycles(op)
 
 
 def values(rng, n, low=-128, high=127):
@@ -282,8 +287,8 @@ def test_what_limits_cost():
     """Limits that inputs keep anyway are left out."""
     program = record(MAX_POOL, 8, 8, 4, kernel_h=2, kernel_w=2, low=-128, high=-1)
     op = Op(program, 0)
-    assert simple(op, program, (-128, -1)) == simple(op, program, (-100, -20))
-    free, clipped = simple(op, program, (-128, -1)), simple(op, program)
+    assert shape_of(op, program, (-128, -1)) == shape_of(op, program, (-100, -20))
+    free, clipped = shape_of(op, program, (-128, -1)), shape_of(op, program)
     assert isinstance(free, Pool) and (free.low, free.high) == (-128, 127)
     assert isinstance(clipped, Pool) and (clipped.low, clipped.high) == (-128, -1)
-    assert cycles(free) < cycles(clipped)
+    assert free.cycles(op) < clipped.cycles(op)

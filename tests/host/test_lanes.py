@@ -182,7 +182,9 @@ def test_what_lanes_are_promised(seed):
         most = (rows[:, :, None] * ends).max(2).sum(1)
         least = (rows[:, :, None] * ends).min(2).sum(1)
         reach = np.maximum(most, -least)
-        np.testing.assert_array_equal(reach, lanes.reach(rows, operation.x_zero, low, high))
+        np.testing.assert_array_equal(
+            reach, lanes.accumulator_bound(rows, operation.x_zero, low, high)
+        )
         bias, multiplier, shift = operation.table.astype(np.int64).T
         assert (multiplier >= 0).all() and (multiplier < 1 << 15).all()
         assert len(set(shift)) == 1 and 0 <= shift[0] <= 30
@@ -343,7 +345,7 @@ def test_a_table_that_cannot_be_had():
     ("asked", "says"),
     [
         ({"tier": "fast"}, "no tier 'fast': choose 'exact' or 'lane'"),
-        ({"tier": "lane", "bits": 6}, "6 bits are not to be had: choose 7 or 8"),
+        ({"tier": "lane", "bits": 6}, "no activations of 6 bits: choose 7 or 8"),
         ({"tier": "lane", "group": 0}, "group of 0 weights is none"),
     ],
 )

@@ -19,29 +19,46 @@ from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
 from tests.sweeps import examples, sweep
 from tinytorch import nn
-from tinytorch.machine import armv6m_move, pack, tables
-from tinytorch.machine.armv6m import Depthwise, Dot, Exact
+from tinytorch.machine.armv6m import tables
+from tinytorch.machine.armv6m.add import Add
+from tinytorch.machine.armv6m.average import Average
+from tinytorch.machine.armv6m.dot import Dot
+from tinytorch.machine.armv6m.mel import Mel
+from tinytorch.machine.armv6m.move import Move
+from tinytorch.machine.armv6m.pool import Pool
+from tinytorch.machine.armv6m.tail import Exact
+from tinytorch.machine.armv6m.weighted import Weighted
+from tinytorch.machine.attach import attach
+from tinytorch.machine.backend import BACKENDS, BOARDS
+from tinytorch.machine.kernel import Choice
+from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
-from tinytorch.quantize.calibrate import quantize
+from tinytorch.modelfile.section import attach_section
+from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.flow import DataFlow
+from tinytorch.quantize.ir import INPUT, Node
 from tinytorch.quantize.streaming import stream
 from tinytorch.sensing.keyword import keyword_net
-from tinytorch_core.model import FIELDS, RECORD, Op
+from tinytorch_core.model import ADD, CONV2D, DEPTHWISE, FIELDS, MAX_POOL, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
+BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def choose_at_random(patch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    def cycles(shape):
+    def cycles(shape, op):
         # Words have to be cheapest twice, to be written and to be read.
         words = getattr(shape, "words_out", False) or getattr(shape, "words_in", False)
         return float(rng.random()) * (0.4 if words else 1)
 
-    patch.setattr(pack.cost, "cycles", cycles)
+    for kind in (Weighted, Average, Pool, Add, Mel):
+        patch.setattr(kind, "cycles", cycles)
     patch.setattr(tables, "MOST_CLIP", int(rng.choice([64, 4096])))
     patch.setattr(tables, "MOST_DOUBT", float(rng.choice([0, 0.25, 0.25])))
-    patch.setattr(pack.armv6m, "STRAIGHT", int(rng.choice([16, 32, 64])))
+    most = int(rng.choice([16, 32, 64]))
+    patch.setattr(BACKEND, "unrolling", [n for n in (64, 32, 16) if n <= most])
 
 
 def rest(core: CoreModel) -> bytes:
@@ -54,17 +71,17 @@ def rest(core: CoreModel) -> bytes:
 CORE = Core()  # one for all: to make one takes longer than most cases
 
 
-def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[pack.Choice]:
+def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[Choice]:
     """Run a model's samples in machine code; the choices that were made."""
     model = Model(data)
-    plan = pack.plan(model)
-    assert all(choice.shape for choice in plan.choices)
-    core = CoreModel(pack.attach_section(data, plan.section), CORE)
+    packed = pack(model, BACKEND)
+    assert all(choice.shape for choice in packed.choices)
+    core = CoreModel(attach_section(data, packed.section), CORE)
     before = rest(core)
     for sample, y in zip(x, expected, strict=True):
         np.testing.assert_array_equal(core.run(sample)[0], y)
     assert rest(core) == before, "written outside the arena"
-    return plan.choices
+    return packed.choices
 
 
 @sweep
@@ -80,7 +97,7 @@ def test_operations_equal_the_specification(kind, tier):
             choose_at_random(patch, np.random.default_rng(seed))
             [choice] = check(data, x[:2], y[:2])
         shape = choice.shape
-        if isinstance(shape, Dot | Depthwise):
+        if isinstance(shape, Weighted):
             seen[f"{shape.lanes} lanes"] += 1
             seen[f"{shape.words} words"] += 1
             seen["wide" if shape.tail.wide else "clip table"] += 1
@@ -146,7 +163,7 @@ def test_words_stay_words_between_layers():
             for choice in check(data, samples, model.run_batch(samples)):
                 shape_of = choice.shape
                 seen[choice.kernel] += 1
-                if isinstance(shape_of, Dot | Depthwise):
+                if isinstance(shape_of, Weighted):
                     seen[choice.kernel, shape_of.words_in, shape_of.words_out] += 1
 
     run()
@@ -157,9 +174,62 @@ def test_words_stay_words_between_layers():
     assert seen["average"] > 5
 
 
+def branched(rng: np.random.Generator) -> list[Node]:
+    """Layers of one shape, each of which reads an output of a short while ago, and sums of any
+    two; some outputs have several readers, some have none."""
+    h, w, c = int(rng.integers(2, 6)), int(rng.choice([2, 4, 6])), int(rng.integers(1, 6))
+    shape = {"in_h": h, "in_w": w, "in_c": c, "out_h": h, "out_w": w, "out_c": c}
+    nodes: list[Node] = []
+    for i in range(int(rng.integers(3, 10))):
+        sources = [INPUT, *range(i)]
+        source = sources[-1] if rng.random() < 0.7 else int(rng.choice(sources))
+        kind = int(rng.choice([CONV2D, CONV2D, DEPTHWISE, DEPTHWISE, MAX_POOL, ADD, ADD]))
+        more: dict = {}
+        inputs: tuple[int, ...] = (source,)
+        if kind in (CONV2D, DEPTHWISE):
+            k = int(rng.choice([1, 1, 3]))
+            size = (k, k, c) if kind == DEPTHWISE else (c, k, k, c)
+            more = {"kernel_h": k, "kernel_w": k, "pad_h": k // 2, "pad_w": k // 2, "low": 0.0}
+            more |= {"weight": rng.normal(0, 0.5, size), "bias": rng.normal(0, 0.3, c)}
+        elif kind == ADD:
+            inputs = (source, int(rng.choice(sources)))
+            inputs = inputs if rng.random() < 0.5 else inputs[::-1]
+        nodes.append(Node(f"{i}", kind, inputs, **shape, **more))
+    return nodes
+
+
+@sweep
+def test_branches_equal_the_specification():
+    seen: Counter = Counter()
+
+    @settings(max_examples=examples(175, long=350), deadline=None)
+    @given(SEEDS)
+    def run(seed):
+        rng = np.random.default_rng(seed)
+        nodes = branched(rng)
+        x = rng.normal(0, 1, (8, nodes[0].in_h, nodes[0].in_w, nodes[0].in_c))
+        made = quantize_nodes(nodes, x, name="n", labels=[], tier=("exact", "lane")[seed % 2])
+        data = to_bytes(made)
+        samples = random_input(made, rng, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            choose_at_random(patch, rng)
+            choices = check(data, samples, Model(data).run_batch(samples))
+        assert DataFlow.of_records(Model(data).operations) == DataFlow.of_nodes(nodes)
+        for i, choice in enumerate(choices):
+            readers = [j for j, node in enumerate(nodes) if i in node.inputs]
+            if getattr(choice.shape, "words_out", False):
+                assert readers == [i + 1] and choices[i + 1].shape.layout_in
+                seen["words"] += 1
+            seen["several readers"] += len(readers) > 1
+            seen["from far back"] += nodes[i].kind == ADD and min(nodes[i].inputs) < i - 2
+
+    run()
+    assert min(seen[what] for what in ("words", "several readers", "from far back")) > 30, seen
+
+
 def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
     rng = np.random.default_rng(0)
-    code, at, block = armv6m_move.move(), RAM + 4096, RAM + 2048
+    code, at, block = Move().assemble(0), RAM + 4096, RAM + 2048
     CORE.write(RAM, code)
     for case in range(200):
         unit = int(rng.choice([1, 4]))
@@ -174,7 +244,7 @@ def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
         assert CORE.read(at, 400) == expected, case
         values = {"x": y + new, "y": y, "in_h": n, "in_w": 1, "in_c": 1}
         op = Op(struct.pack(RECORD, *(values.get(f, 0) for f in FIELDS)), 0)
-        assert armv6m_move.cycles(op) == cycles
+        assert Move().cycles(op) == cycles
 
 
 @sweep
@@ -207,16 +277,16 @@ def test_a_step_of_the_keyword_network_takes_a_sixth_of_its_window(tier):
     x = rng.normal(0, 1, (16, 1, 48, 10))
     window = quantize(net, x, name="keyword", labels=[], tier=tier)
     model = Model(to_bytes(stream(window, 4)))
-    plan = pack.plan(model)
+    packed = pack(model, BACKEND)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "MOST_CODE", 1 << 16)  # all of it in machine code
-        whole = pack.plan(Model(to_bytes(window)))
-    core = CoreModel(pack.attach_section(model.data, plan.section), CORE)
+        patch.setattr(BACKEND, "most_code", 1 << 16)  # all of it in machine code
+        whole = pack(Model(to_bytes(window)), BACKEND)
+    core = CoreModel(attach_section(model.data, packed.section), CORE)
     steps = rng.integers(-128, 128, (3, 4, 10, 1)).astype(np.int8)
     for sample, y in zip(steps, model.run_stream(steps[None])[0], strict=True):
         found, cycles = core.run(sample)
         np.testing.assert_array_equal(found, y)
-    assert abs(sum(cycles) - plan.cycles) < 0.05 * plan.cycles
+    assert abs(sum(cycles) - packed.cycles) < 0.05 * packed.cycles
     assert sum(cycles) < {"exact": 1_040_000, "lane": 575_000}[tier]
     assert 6 * sum(cycles) < whole.cycles
     core.reset()
@@ -244,7 +314,7 @@ def test_wide_layers_equal_the_specification(tier, seed):
     model = Model(data)
     x = rng.integers(-128, 128, (2, *model.input_shape)).astype(np.int8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "MOST_CODE", 1 << 16)
+        patch.setattr(BACKEND, "most_code", 1 << 16)
         choose_at_random(patch, rng)
         check(data, x, Reference(data).run_batch(x))
 
@@ -257,7 +327,7 @@ def test_a_second_core_agrees(kind, tier, monkeypatch):
     choose_at_random(monkeypatch, rng)
     for seed in range(40):
         data, x, y = random_case(kind, seed, tier)
-        core = CoreModel(pack.attach(data, pack.ARMV6M), second)
+        core = CoreModel(attach(data, BACKEND.architecture), second)
         for sample, expected in zip(x[:2], y[:2], strict=True):
             np.testing.assert_array_equal(core.run(sample)[0], expected)
 
@@ -268,7 +338,7 @@ def test_a_second_core_agrees_on_streams(monkeypatch):
     for seed in range(12):
         case = random_stream(seed, ("exact", "lane")[seed % 2])
         model = Model(to_bytes(case.stream))
-        core = CoreModel(pack.attach(model.data, pack.ARMV6M), second)
+        core = CoreModel(attach(model.data, BACKEND.architecture), second)
         for sample, expected in zip(case.x[0], model.run_stream(case.x[:1])[0], strict=True):
             np.testing.assert_array_equal(core.run(sample)[0], expected)
 
@@ -276,14 +346,14 @@ def test_a_second_core_agrees_on_streams(monkeypatch):
 def test_code_that_gets_too_long_is_unrolled_less_and_then_left_to_viper(monkeypatch):
     data = wide_net(np.random.default_rng(0), "lane")
     model = Model(data)
-    monkeypatch.setattr(pack, "MOST_CODE", 1 << 16)
-    whole = pack.plan(model).code_bytes
-    monkeypatch.setattr(pack, "MOST_CODE", whole - 1)
-    less = pack.plan(model)
+    monkeypatch.setattr(BACKEND, "most_code", 1 << 16)
+    whole = pack(model, BACKEND).code_bytes
+    monkeypatch.setattr(BACKEND, "most_code", whole - 1)
+    less = pack(model, BACKEND)
     assert less.code_bytes < whole
     assert all(choice.shape for choice in less.choices)
-    monkeypatch.setattr(pack, "MOST_CODE", 1500)
-    few = pack.plan(model)
+    monkeypatch.setattr(BACKEND, "most_code", 1500)
+    few = pack(model, BACKEND)
     assert few.code_bytes <= 1500
     left = [choice for choice in few.choices if not choice.shape]
     assert left

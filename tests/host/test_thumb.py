@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tinytorch.machine.thumb import (
+from tinytorch.machine.armv6m.thumb import (
     CONDITIONS,
     Assembler,
     Register,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.second_core import SecondCore
 from tests.sweeps import examples, sweep
-from tinytorch.machine.thumb import (
+from tinytorch.machine.armv6m.thumb import (
     CONDITIONS,
     Assembler,
     lr,

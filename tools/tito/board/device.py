@@ -147,7 +147,7 @@ class Device(Closing):
     def fit(self, data: bytes) -> bytes:
         """The model file with machine code for this kit's processor, or where there is no such
         code without any."""
-        from tinytorch.machine.pack import attach
+        from tinytorch.machine.attach import attach
         from tinytorch.modelfile.section import attach_section
 
         return attach(attach_section(data, b""), payload.ARCHITECTURES.index(self.arch) + 1)

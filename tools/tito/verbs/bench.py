@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 
 from tinytorch import nn, no_grad
 from tinytorch.autograd.tensor import Tensor
-from tinytorch.machine import pack
+from tinytorch.machine.attach import attach
+from tinytorch.machine.backend import BACKENDS, BOARDS
+from tinytorch.machine.kernel import Choice
+from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.operations import kind_of
 from tinytorch.sensing.gesture import gesture_net
+from tinytorch_core.model import CONV2D
 from tito import report
 from tito.board.device import connect
 from tito.board.repl import Repl
@@ -34,6 +39,7 @@ from tito.kits.open import open_kit
 from tito.verbs.inference import load_model, macs
 
 CLOCK = 125_000_000  # Hz
+BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 Tier = Literal["exact", "lane"]
 TIERS: tuple[Tier, ...] = ("exact", "lane")
 # CMSIS-NN, compiled by gcc 12 -O3, on the same emulated core: cycles a multiply-accumulate of the
@@ -135,47 +141,46 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     Raises Fault where a byte of any output differs from the laptop's.
     """
     model = Model(data)
-    plan = pack.plan(model)
-    core = CoreModel(pack.attach(data, pack.ARMV6M))
+    packed = pack(model, BACKEND)
+    core = CoreModel(attach(data, BACKEND.architecture))
     runs = [core.run(sample) for sample in x]
     if not all(
         (y == expected).all() for (y, _), expected in zip(runs, model.run_batch(x), strict=True)
     ):
         raise Fault(f"{model.name} gives other bytes in machine code: report it.")
-    layers = [row(choice, n) for choice, n in zip(plan.choices, runs[0][1], strict=True)]
-    cycles, work = sum(runs[0][1]), sum(macs(choice.op) for choice in plan.choices)
+    layers = [row(choice, n) for choice, n in zip(packed.choices, runs[0][1], strict=True)]
+    cycles, work = sum(runs[0][1]), sum(macs(choice.op) for choice in packed.choices)
     return {
         "cycles": cycles,
-        "predicted": plan.cycles,
+        "predicted": packed.cycles,
         "macs": work,
         "cycles_per_mac": round(cycles / work, 3) if work else None,
         "ms": round(cycles / CLOCK * 1000, 3),
-        "code_bytes": plan.code_bytes,
+        "code_bytes": packed.code_bytes,
         "layers": layers,
-        "notes": [note for choice in plan.choices for note in choice.notes],
+        "notes": [note for choice in packed.choices for note in choice.notes],
     }
 
 
-def row(choice: pack.Choice, cycles: int) -> dict[str, Any]:
+def row(choice: Choice, cycles: int) -> dict[str, Any]:
     op, work = choice.op, macs(choice.op)
     return {
-        "operation": name_of(choice),
+        "operation": operation_of(choice),
         "output": [op.out_h, op.out_w, op.out_c],
         "macs": work,
         "kernel": choice.kernel,
-        "lanes": getattr(choice.shape, "lanes", None),
+        "lanes": choice.facts.get("lanes"),
         "cycles": cycles,
         "cycles_per_mac": round(cycles / work, 3) if work else None,
         "predicted": choice.cycles,
     }
 
 
-def name_of(choice: pack.Choice) -> str:
+def operation_of(choice: Choice) -> str:
     op = choice.op
-    name = pack.KINDS[op.kind]
-    if name == "conv":
-        return "pointwise" if op.kernel_h == op.kernel_w == 1 else "conv"
-    return name
+    if op.kind == CONV2D and op.kernel_h == op.kernel_w == 1:
+        return "pointwise"
+    return kind_of(op).name
 
 
 # Runs on the board. One inference as a program makes it: bytes in, the best class out.
@@ -203,7 +208,7 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
     inputs, of which it takes the first."""
     with open_kit("pico", image) as kit:
         with connect(kit) as device:
-            report_of = device.put_model(pack.attach(data, pack.ARMV6M), "bench")
+            report_of = device.put_model(attach(data, BACKEND.architecture), "bench")
         with Repl(kit.port, kit.patience) as repl:
             repl.enter()
             said = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)

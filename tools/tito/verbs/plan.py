@@ -5,19 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinytorch.machine import pack
-from tinytorch.machine.armv6m import Depthwise, Dot
-from tinytorch.machine.armv6m_average import Average
+from tinytorch.machine.attach import attach
+from tinytorch.machine.backend import BOARDS
+from tinytorch.machine.kernel import BYTES, Choice
+from tinytorch.machine.pack import pack
 from tinytorch.modelfile import heap, section
 from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.operations import kind_of
 from tito.verbs.inference import load_model, macs
-
-# MicroPython's number of the architecture (0: we have no kernels), bytes of a word, clock in Hz.
-BOARDS = {
-    "rp2040": (pack.ARMV6M, 4, 125_000_000),
-    "esp32": (0, 4, 240_000_000),
-    "virtual": (0, 8, None),
-}
 
 
 def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,56 +22,50 @@ def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     p.set_defaults(run=show)
 
 
-def layout(choice: pack.Choice, ahead: bool) -> str:
-    """How an operation's input (ahead) or output lies in the arena."""
-    shape = choice.shape
-    words = isinstance(shape, Average) and ahead
-    if isinstance(shape, Dot | Depthwise):
-        words = shape.words_in if ahead else shape.words_out
-    return "words" if words else "bytes"
+def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
+    op, shape, facts = choice.op, choice.shape, choice.facts
 
+    def layout(of: int) -> str:
+        return "bytes" if of == BYTES else "words"
 
-def row(choice: pack.Choice, frequency: "int | None") -> dict[str, Any]:
-    op, shape = choice.op, choice.shape
-    weighted = shape if isinstance(shape, Dot | Depthwise) else None
-    cycles = choice.cycles if frequency else None
     return {
-        "operation": pack.KINDS[op.kind],
+        "operation": kind_of(op).name,
         "output": [op.out_h, op.out_w, op.out_c],
         "macs": macs(op),
         "tier": choice.tier,
         "kernel": choice.kernel,
-        "lanes": weighted.lanes if weighted else None,
-        "words": weighted.words if weighted else None,
-        "groups": list(weighted.groups) if isinstance(weighted, Dot) else None,
-        "input": layout(choice, ahead=True),
-        "result": layout(choice, ahead=False),
+        "lanes": facts.get("lanes"),
+        "words": facts.get("words"),
+        "groups": facts.get("groups"),
+        "input": layout(shape.layout_in if shape else BYTES),
+        "result": layout(shape.layout_out if shape else BYTES),
         "cycles": cycles,
     }
 
 
 def show(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
-    arch, word, frequency = BOARDS[args.board]
-    made = pack.plan(model) if arch else None
-    fitted = Model(pack.attach(model.data, arch))
+    board = BOARDS[args.board]
+    backend, frequency = board.backend, board.frequency
+    packed = pack(model, backend) if backend else None
+    fitted = Model(attach(model.data, board.architecture))
     found = section.read(fitted.data)
-    choices = made.choices if made else [pack.Choice(op, (-128, 127)) for op in model.operations]
-    # What viper takes was measured on the RP2040 alone.
-    rows = [row(choice, frequency if arch else None) for choice in choices]
+    choices = packed.choices if packed else [Choice(op, (-128, 127)) for op in model.operations]
+    # What viper takes was measured where there are kernels to compare it with.
+    rows = [row(choice, choice.cycles if packed else None) for choice in choices]
     notes = [note for choice in choices for note in choice.notes]
-    if not arch:
+    if not backend:
         notes.append(
             f"There is no machine code for {args.board}: its viper kernels run everything."
         )
     result = {
         "board": args.board,
         "frequency": frequency,
-        "cycles": made.cycles if made else None,
-        "ms": round(made.cycles / frequency * 1000, 3) if made and frequency else None,
-        "ram": heap.ram(fitted, word),
+        "cycles": packed.cycles if packed else None,
+        "ms": round(packed.cycles / frequency * 1000, 3) if packed and frequency else None,
+        "ram": heap.ram(fitted, board.word),
         "arena_bytes": found.arena_bytes if found else model.arena_bytes,
-        "code_bytes": made.code_bytes if made else 0,
+        "code_bytes": packed.code_bytes if packed else 0,
         "section_bytes": len(found.data) if found else 0,
         "model_bytes": len(model.data),
         "file_bytes": len(fitted.data),
@@ -108,7 +97,9 @@ def report(model: Model, result: dict[str, Any]) -> None:
         cycles = f"{result['cycles']:,} cycles at {clock}"
         print(f"\n  time    {result['ms']:.1f} ms predicted: {cycles}")
     print(f"  heap    {result['ram']:,} bytes at the peak, weights included")
-    print(f"  code    {result['code_bytes']:,} of at most {pack.MOST_CODE:,} bytes of machine code")
+    backend = BOARDS[result["board"]].backend
+    most = f" of at most {backend.most_code:,}" if backend else ""
+    print(f"  code    {result['code_bytes']:,}{most} bytes of machine code")
     print(f"  flash   {result['file_bytes']:,} bytes")
     for note in result["notes"]:
         print(f"  {note}")

@@ -1,14 +1,35 @@
-"""MOVE for the Cortex-M0+ (RP2040): by words where these lie so, else by bytes."""
+"""MOVE: by words where these lie so, else by bytes."""
 
 from dataclasses import dataclass
 
-from tinytorch.machine.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6, r7
+from tinytorch.machine.armv6m.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6, r7
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch.quantize.operations import input_size
 from tinytorch_core.model import Op
 
 
 @dataclass(frozen=True)
-class Move:
+class Move(Shape):
     """One code for all."""
+
+    def assemble(self, unroll: int) -> bytes:
+        return move()
+
+    def cycles(self, op: Op) -> int:
+        """Of a call, whose y is a multiple of 4."""
+        size = input_size(op)
+        if size % 4 or (op.x - op.y) % 4:
+            return 28 + 8 * size
+        four, rest = divmod(size // 4, 4)
+        return 32 + 13 * four + (7 * rest - 2 if rest else 0)
+
+    def parameters(self, call: Call) -> list[int]:
+        return [call.x, call.y, input_size(call.op)]
+
+
+def candidates(task: Task) -> Candidates:
+    """The kernel of MOVE."""
+    return Candidates([Move()])
 
 
 def move() -> bytes:
@@ -53,12 +74,3 @@ def move() -> bytes:
     a.movs(r0, 0)
     a.pop(r4, r5, r6, r7, pc)
     return a.assemble()
-
-
-def cycles(op: Op) -> int:
-    """Of a call, whose y is a multiple of 4."""
-    size = op.in_h * op.in_w * op.in_c
-    if size % 4 or (op.x - op.y) % 4:
-        return 28 + 8 * size
-    four, rest = divmod(size // 4, 4)
-    return 32 + 13 * four + (7 * rest - 2 if rest else 0)

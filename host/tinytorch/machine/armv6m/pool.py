@@ -1,10 +1,7 @@
-"""Kernels for the Cortex-M0+ (RP2040) without weights: MAX_POOL, AVG_POOL and ADD.
+"""MAX_POOL and AVG_POOL, from bytes to bytes, channels last.
 
-They are called as those of `armv6m` are, with its registers and frames, and take and leave bytes,
-channels last. Offsets in the arena are multiples of 4.
-
-Pooling takes 4 or 8 channels at once, as words, where the number of channels allows. Bytes are then
-u = x + 128, which orders and adds them without a sign:
+Offsets in the arena are multiples of 4. Pooling takes 4 or 8 channels at once, as words, where the
+number of channels allows. Bytes are then u = x + 128, which orders and adds them without a sign:
 
 The larger of two words' bytes comes from floor((u + 255 - v) / 2), whose top bit says whether u is
 larger than v, and which is computed for all four bytes at once: (u & ~v) + ((u ^ ~v) >> 1). So the
@@ -13,22 +10,12 @@ largest ones are kept as their complement, ~v.
 A sum of bytes needs 16 bits: odd bytes add up in the two halves of one word. Another adds up whole
 words, modulo 2**32; less the odd bytes' sums, it is the even bytes' ones. A multiplication divides
 them, exactly up to LANE_PIXELS.
-
-Addition has only 256 values in either input. What each becomes, requantized and times the output's
-multiplier, is written into a table first, 64 bits each: the sum of two of them is the product that
-the output's requantization begins with.
 """
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from tinytorch.machine.armv6m import Frame, Kernel, Window
-from tinytorch.machine.thumb import (
-    Branch,
-    Label,
-    Literal,
+from tinytorch.machine.armv6m.frame import Counted, Frame
+from tinytorch.machine.armv6m.thumb import (
     Name,
     Register,
     lr,
@@ -46,18 +33,17 @@ from tinytorch.machine.thumb import (
     r11,
     r12,
 )
-from tinytorch_core.model import ADD, AVG_POOL, Op
-from tinytorch_core.qops import ADD_SHIFT
+from tinytorch.machine.armv6m.window import Window
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch_core.model import AVG_POOL, Op
 
-TABLE = 8 * 256  # bytes of one input's values, requantized
-LEAST_VALUES = 140  # for tables to pay
 LANE_PIXELS = 257  # the sum of so many bytes fits 16 bits
 SIGNS = 0x80808080
 EACH = 0x01010101
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Shape):
     """MAX_POOL, or with `average` AVG_POOL. low, high: what outputs are clipped to; -128 and 127,
     which cost nothing, also where none goes beyond its limit."""
 
@@ -116,51 +102,29 @@ class Pool:
             return 0
         return 1 if self.window.in_c % 8 or self.wide else 2
 
+    @staticmethod
+    def of(op: Op, inputs: tuple[int, int] = (-128, 127)) -> "Pool":
+        """That of an operation whose inputs have this range."""
+        low = op.low if op.low > inputs[0] else -128
+        high = op.high if op.high < inputs[1] else 127
+        return Pool(Window.of(op), op.kind == AVG_POOL, low, high)
 
-class Counted(Kernel):
-    """A kernel that counts its own cycles: `cycles`, of what stands in it so far."""
+    def assemble(self, unroll: int) -> bytes:
+        return pool(self)
 
-    def __init__(self, frame: Frame) -> None:
-        super().__init__(frame)
-        self.cycles = 0.0
-        self._turns = 1.0
-        self._counted = 0
+    def cycles(self, op: Op) -> int:
+        """Within 3 % or 100: of a random input, where they depend on it."""
+        a = _pool(self)
+        a.count()
+        return round(a.cycles)
 
-    @contextmanager
-    def times(self, n: float) -> Iterator[None]:
-        """What is written now runs so many times, where what is around it runs once. A conditional
-        jump at its end is taken all times but the last."""
-        self.count()
-        outer = self._turns
-        self._turns *= n
-        yield
-        self.count()
-        self._turns = outer
-        last = self._items[-1]
-        if isinstance(last, Branch) and last.condition >= 0:
-            self.cycles -= outer
+    def parameters(self, call: Call) -> list[int]:
+        return [call.x, call.y]
 
-    def count(self) -> None:
-        """Count what has been written since the last time, with conditional jumps taken that go
-        back. For one over a single instruction it makes no difference."""
-        items = self._items
-        for i in range(self._counted, len(items)):
-            item = items[i]
-            cycles = 1
-            if isinstance(item, bytes):
-                if item[1] >> 4 == 12 or item[1] in (0xB4, 0xB5, 0xBC, 0xBD):
-                    cycles += item[0].bit_count() + 3 * (item[1] == 0xBD)
-                elif 5 <= item[1] >> 4 <= 9:
-                    cycles = 2
-            elif isinstance(item, Branch):
-                back = any(isinstance(x, Label) and x.name == item.target for x in items[:i])
-                cycles = 3 if item.link else 2 if item.condition < 0 or back else 1
-            elif isinstance(item, Literal):
-                cycles = 2
-            else:
-                cycles = 0
-            self.cycles += self._turns * cycles
-        self._counted = len(items)
+
+def candidates(task: Task) -> Candidates:
+    """The kernel of MAX_POOL."""
+    return Candidates([Pool.of(task.op, task.inputs)])
 
 
 class _Pooling(Counted):
@@ -698,272 +662,3 @@ def _some_pixels(a: _Pooling, w: Window) -> None:
             a.adds(r0, r0, r3)
             a.cmp(r0, a.ends[1])
             a.b("pixels", "ne")
-
-
-@dataclass(frozen=True)
-class Add:
-    """ADD of two tensors of so many values. low, high: what outputs are clipped to.
-
-    tables: whether both inputs' values are requantized once for all; see `simple`.
-    """
-
-    values: int
-    low: int
-    high: int
-    tables: bool
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of the arena that are needed beside inputs and output."""
-        return 2 * TABLE if self.tables else 0
-
-
-def add(shape: Add) -> bytes:
-    """Parameters: x, x2, y, scratch (arena), and the operation's table (program), whose rows are
-    (offset, multiplier, shift) of both inputs and the output."""
-    return _add(shape).assemble()
-
-
-def _add(shape: Add) -> Counted:
-    a = Counted(Frame("x", "x2", "y", "scratch", "rows", "low", "high", "multiplier", "end"))
-    a.enter()
-    for i, name in enumerate(("x", "x2", "y", "scratch")):
-        a.place(1 + i, r0, name)
-    a.place(5, r1, "rows")
-    (_add_by_tables if shape.tables else _add_directly)(a, shape)
-    return a
-
-
-def _add_by_tables(a: Counted, shape: Add) -> None:
-    """With h = (total * m + 2**30) >> 31, the output is zero + ((h + 2**(s - 1) - (h < 0)) >> s).
-
-    A table has 2 * m * (an input requantized) + 2**30 for -128 to 127, each the upper word and the
-    lower one. The sum of one of each has h as its upper word.
-    """
-    a.get(r7, "rows")
-    a.ldr(r3, r7, 28)
-    a.lsls(r3, r3, 1)
-    a.uxth(r4, r3)
-    a.put(r4, "multiplier")
-    a.lsrs(r3, r3, 16)
-    a.mov(r12, r3)
-    a.load(r3, 1 << 14)
-    a.mov(lr, r3)
-    a.get(r0, "scratch")
-    a.label("table")
-    with a.times(2):
-        a.load(r3, TABLE)
-        a.adds(r3, r3, r0)
-        a.put(r3, "end")
-        _begin_table(a)
-        a.label("entry")
-        with a.times(256):
-            _entry(a)
-            a.get(r3, "end")
-            a.cmp(r0, r3)
-            a.b("entry", "ne")
-        a.get(r3, "scratch")
-        a.load(r4, 2 * TABLE)
-        a.adds(r3, r3, r4)
-        a.cmp(r0, r3)
-        a.b("table", "ne")
-
-    # r0 from -values to 0    r1, r2 ends of the inputs    r3 s    r8, r9 middles of the tables
-    # r10 end of the output    r11 2**(s - 1)    r12 zero - low
-    a.get(r7, "rows")
-    a.ldmia(r7, r4, r5, r6)
-    a.load(r3, shape.low)
-    a.subs(r4, r4, r3)
-    a.mov(r12, r4)
-    a.rsbs(r3, r6)
-    a.movs(r4, 1)
-    a.lsls(r4, r4, r3)
-    a.lsrs(r4, r4, 1)
-    a.mov(r11, r4)
-    a.load(r0, shape.values)
-    for name, end in (("x", r1), ("x2", r2), ("y", r4)):
-        a.get(end, name)
-        a.adds(end, end, r0)
-    a.mov(r10, r4)
-    a.rsbs(r0, r0)
-    a.get(r4, "scratch")
-    a.load(r5, TABLE // 2)
-    a.add(r4, r5)
-    a.mov(r8, r4)
-    a.load(r5, TABLE)
-    a.add(r4, r5)
-    a.mov(r9, r4)
-    a.label("values")
-    with a.times(shape.values):
-        for source, table, upper, lower in ((r1, r8, r4, r5), (r2, r9, r6, r7)):
-            a.ldrsb(upper, source, r0)
-            a.lsls(upper, upper, 3)
-            a.add(upper, table)
-            a.ldmia(upper, upper, lower)
-        a.adds(r5, r5, r7)
-        a.adcs(r4, r6)
-        a.asrs(r6, r4, 31)
-        a.add(r4, r11)
-        a.adds(r4, r4, r6)
-        a.asrs(r4, r4, r3)
-        a.add(r4, r12)
-        a.cmp(r4, shape.high - shape.low)
-        a.b("outside", "hi")
-        a.label("inside")
-        a.adds(r4, r4, shape.low & 255)
-        a.mov(r6, r10)
-        a.strb(r4, r6, r0)
-        a.adds(r0, r0, 1)
-        a.b("values", "ne")
-    a.leave()
-    with a.times(0):
-        a.label("outside")  # 0 below, the top above
-        a.mvns(r4, r4)
-        a.asrs(r4, r4, 31)
-        a.movs(r6, shape.high - shape.low)
-        a.ands(r4, r6)
-        a.b("inside")
-
-
-def _begin_table(a: Kernel) -> None:
-    """Set out for the input whose row is at `rows`, which becomes the next row.
-
-    r2, r1 2**32 times the requantization's first step, of -128, with a half    r11, r10 what one
-    more adds    r8 s + 1    r9 2**s
-    """
-    a.get(r7, "rows")
-    a.ldmia(r7, r4, r5, r6)
-    a.put(r7, "rows")
-    a.rsbs(r6, r6)
-    a.movs(r3, 1)
-    a.lsls(r3, r3, r6)
-    a.mov(r9, r3)
-    a.adds(r6, r6, 1)
-    a.mov(r8, r6)
-    a.subs(r4, r4, 128)
-    a.lsls(r1, r5, 1 + ADD_SHIFT)
-    a.mov(r10, r1)
-    a.lsrs(r2, r5, 31 - ADD_SHIFT)
-    a.mov(r11, r2)
-    a.lsrs(r3, r1, 1 + ADD_SHIFT)
-    a.muls(r3, r4)
-    a.asrs(r3, r3, 31 - ADD_SHIFT)
-    a.muls(r2, r4)
-    a.adds(r2, r2, r3)
-    a.muls(r1, r4)
-    a.load(r3, 1 << 31)
-    a.adds(r1, r1, r3)
-    a.movs(r3, 0)
-    a.adcs(r2, r3)
-
-
-def _entry(a: Kernel) -> None:
-    """Write a table's entry at r0, and go on to the next value."""
-    # (first + 2**(s - 1) - (first < 0)) >> s, twice as large, so that it is right for s = 0 too.
-    a.asrs(r5, r2, 31)
-    a.adds(r4, r2, r2)
-    a.add(r4, r9)
-    a.adds(r4, r4, r5)
-    a.mov(r5, r8)
-    a.asrs(r4, r4, r5)
-    # Times 2 * m, from four products of 16 bits.
-    a.uxth(r5, r4)
-    a.asrs(r4, r4, 16)
-    a.get(r6, "multiplier")
-    a.mov(r7, r6)
-    a.muls(r7, r5)
-    a.muls(r6, r4)
-    a.add(r6, lr)
-    a.mov(r3, r12)
-    a.muls(r5, r3)
-    a.muls(r4, r3)
-    a.lsls(r3, r5, 16)
-    a.lsrs(r5, r5, 16)
-    a.adds(r7, r7, r3)
-    a.adcs(r4, r5)
-    a.lsls(r3, r6, 16)
-    a.asrs(r6, r6, 16)
-    a.adds(r7, r7, r3)
-    a.adcs(r4, r6)
-    a.stmia(r0, r4, r7)
-    a.mov(r3, r10)
-    a.adds(r1, r1, r3)
-    a.mov(r3, r11)
-    a.adcs(r2, r3)
-
-
-def _add_directly(a: Counted, shape: Add) -> None:
-    """r8 from -values to 0    r9, r10 ends of the inputs    r11 end of the output
-    r12 the first input, requantized, then the output's zero point"""
-    for name, value in (("low", shape.low), ("high", shape.high)):
-        a.load(r3, value)
-        a.put(r3, name)
-    a.load(r4, shape.values)
-    for name, end in (("x", r9), ("x2", r10), ("y", r11)):
-        a.get(r3, name)
-        a.adds(r3, r3, r4)
-        a.mov(end, r3)
-    a.rsbs(r4, r4)
-    a.mov(r8, r4)
-    a.label("values")
-    with a.times(shape.values):
-        a.get(r0, "rows")
-        for source in (r9, r10):
-            a.mov(r1, source)
-            a.mov(r2, r8)
-            a.ldrsb(r3, r1, r2)
-            a.ldmia(r0, r4)
-            a.adds(r3, r3, r4)
-            a.lsls(r3, r3, ADD_SHIFT)
-            a.bl("requantize")
-            if source == r9:
-                a.mov(r12, r4)
-        a.mov(r3, r4)
-        a.add(r3, r12)
-        a.ldmia(r0, r4)
-        a.mov(r12, r4)
-        a.bl("requantize")
-        a.add(r4, r12)
-        a.clip(r4, r1)
-        a.mov(r1, r11)
-        a.mov(r0, r8)
-        a.strb(r4, r1, r0)
-        a.adds(r0, r0, 1)
-        a.mov(r8, r0)
-        a.b("values", "ne")
-    a.leave()
-    with a.times(3 * shape.values):
-        a.label("requantize")  # r3 by the row at r0, which goes on
-        a.ldmia(r0, r1, r2)
-        a.requantize()
-        a.bx(lr)
-    a.cycles -= 3 * shape.values  # for it, where it passes over the shift to the left
-
-
-def simple(op: Op, program: bytes, inputs: tuple[int, int] = (-128, 127)) -> Pool | Add:
-    """The kernel of an operation without weights, whose first input has this range.
-
-    ADD takes tables where there are values enough, and constants as they are in practice: the
-    inputs become smaller, the output much smaller.
-    """
-    if op.kind != ADD:
-        window = Window(
-            op.in_h, op.in_w, op.in_c, op.kernel_h, op.kernel_w, op.stride_h, op.stride_w,
-            op.pad_h, op.pad_w, op.out_h, op.out_w, op.out_c, 0,
-        )  # fmt: skip
-        low = op.low if op.low > inputs[0] else -128
-        high = op.high if op.high < inputs[1] else 127
-        return Pool(window, op.kind == AVG_POOL, low, high)
-    row = struct.unpack_from("<9i", program, op.table)
-    values, shifts = op.out_h * op.out_w * op.out_c, row[2::3]
-    usual = max(abs(row[0]), abs(row[3])) <= 128 and max(shifts[:2]) <= 0 and shifts[2] < 0
-    tables = values >= LEAST_VALUES and usual and min(shifts) >= -30
-    return Add(values, op.low, op.high, tables)
-
-
-def cycles(shape: Pool | Add) -> int:
-    """The cycles of one call, within 3 % or 100: of a random input, where they depend on it, whose
-    sums stay within the output's limits."""
-    a = _pool(shape) if isinstance(shape, Pool) else _add(shape)
-    a.count()
-    return round(a.cycles)

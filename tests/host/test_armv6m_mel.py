@@ -11,12 +11,13 @@ from tests.sounds import random_case
 from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.int8.mel import Engine
-from tinytorch.machine import pack
-from tinytorch.machine.armv6m_sound import cycles, mel, possible, shape
+from tinytorch.machine.armv6m.mel import Mel, mel, possible
+from tinytorch.machine.attach import attach
+from tinytorch.machine.backend import BOARDS
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import MOST_LEVEL, Front, cepstrum, sound_features, tables, tables_of
 from tinytorch_core.mel import scratch_bytes
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES, Op
@@ -28,7 +29,7 @@ FIRST, SECOND = Core(), SecondCore()
 def execute(core, program, arena):
     """The arena after the operation as the core runs it, and the cycles that it took."""
     op = Op(program, 0)
-    code = mel(shape(op, program))
+    code = mel(Mel.of(op, program))
     places = [RAM]
     for n in (len(program), len(arena) + 16, len(code)):
         places.append(places[-1] + -(-n // 16) * 16)
@@ -70,7 +71,8 @@ def features(core, front, x):
     assert found[:y] == arena[:y]  # samples are kept
     found = np.frombuffer(found, np.int8, expected.size, y).reshape(expected.shape)
     assert np.array_equal(found, expected)
-    return found, spent, cycles(shape(Op(program, 0), program))
+    op = Op(program, 0)
+    return found, spent, Mel.of(op, program).cycles(op)
 
 
 @sweep
@@ -135,7 +137,7 @@ def test_cycles_of_a_second(rate, held, promised):
     assert 25 * spent <= min(1.003 * held, promised)
     assert foretold == pytest.approx(spent, rel=0.01)
     program = case_of(front, x)[0]
-    assert len(mel(shape(Op(program, 0), program))) <= 2048
+    assert len(mel(Mel.of(Op(program, 0), program))) <= 2048
 
 
 def test_tables_of_an_unknown_kind_are_refused():
@@ -143,7 +145,7 @@ def test_tables_of_an_unknown_kind_are_refused():
     program, _, _, _ = case_of(front, np.zeros((1, front.window), np.int16))
     op = Op(program, 0)
     assert possible(op, program)
-    t = shape(op, program).tables
+    t = Mel.of(op, program).tables
     for at in (t.twiddle, t.twiddle + 2, t.twiddle + t.points):
         changed = bytearray(program)
         changed[op.table + at] ^= 1
@@ -160,11 +162,11 @@ def test_a_model_of_sound_runs_in_machine_code(hop, window, core):
     front = Front(8000, window, hop, 64, bands=10)
     clips = rng.normal(0, 2000, (3, 9 * hop + window)).astype(np.int16)
     block = tables_of(sound_features(clips, front, 5, 10))
-    model = Model(to_bytes(listen(stream(network, 2), block, window, hop)))
+    model = Model(to_bytes(with_sound(stream(network, 2), block, window, hop)))
     x = rng.normal(0, 2000, (12, 2 * hop)).astype(np.int16)
     expected = model.run_stream(x[None])[0]
     assert len(np.unique(expected[5:], axis=0)) > 1
-    machine = CoreModel(pack.attach(model.data, pack.ARMV6M), core)
+    machine = CoreModel(attach(model.data, BOARDS["rp2040"].architecture), core)
     for step, y in zip(x, expected, strict=True):
         np.testing.assert_array_equal(machine.run(step)[0], y)
     machine.reset()

@@ -1,16 +1,17 @@
-"""AVG_POOL over the whole of an image that is words, as the Cortex-M0+'s convolutions leave it.
-
-Called as the kernels of `armv6m` are, with its registers and frames.
-"""
+"""AVG_POOL over the whole of an image that is words, as convolutions leave it."""
 
 from dataclasses import dataclass
 
-from tinytorch.machine.armv6m import Frame, Kernel, X
-from tinytorch.machine.thumb import r0, r1, r2, r3, r4, r5, r7, r8, r9, r11, r12
+from tinytorch.machine.armv6m.frame import Frame, Kernel
+from tinytorch.machine.armv6m.pool import Pool
+from tinytorch.machine.armv6m.thumb import r0, r1, r2, r3, r4, r5, r7, r8, r9, r11, r12
+from tinytorch.machine.armv6m.weighted import WORDS, X, lane_distance
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch_core.model import Op
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Shape):
     """AVG_POOL over a whole image of words, [block][channel][word], to bytes; `distance` as in Dot.
 
     positions: of the image. low, high: what the means are clipped to, None where none goes beyond.
@@ -22,6 +23,34 @@ class Average:
     distance: int
     low: "int | None"
     high: "int | None"
+
+    @property
+    def layout_in(self) -> int:
+        return self.words
+
+    def assemble(self, unroll: int) -> bytes:
+        return average(self)
+
+    def cycles(self, op: Op) -> int:
+        full, rest = divmod(self.distance, self.words)
+        return 100 + self.channels * (95 + full * (2 * self.words + 5) + 4 * rest)
+
+    def parameters(self, call: Call) -> list[int]:
+        return [call.x, call.y]
+
+
+def candidates(task: Task) -> Candidates:
+    """The kernels of AVG_POOL."""
+    op, (least, most) = task.op, task.inputs
+    shapes: list[Shape] = [Pool.of(op, task.inputs)]
+    distance = lane_distance(op.in_h, op.in_w)
+    whole = (op.kernel_h, op.kernel_w) == (op.in_h, op.in_w) and op.pad_h == op.pad_w == 0
+    if whole and 255 * distance < 1 << 16:
+        low = op.low if op.low > least else None
+        high = op.high if op.high < most else None
+        pixels = op.in_h * op.in_w
+        shapes += [Average(op.in_c, pixels, n, distance, low, high) for n in range(1, WORDS + 1)]
+    return Candidates(shapes)
 
 
 def average(shape: Average) -> bytes:

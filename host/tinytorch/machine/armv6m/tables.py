@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.machine.armv6m import COARSE_BITS, Exact, Lane, Tail
+from tinytorch.machine.armv6m.tail import COARSE_BITS, Exact, Lane, Tail
 from tinytorch.quantize import lanes
 from tinytorch_core.model import Op
 
@@ -23,7 +23,7 @@ MOST_DOUBT = 0.25  # the part of all sums above which trying first does not pay
 @dataclass(frozen=True)
 class Rows:
     """rows: int64 (out_c, groups + 2), to be taken modulo 2**32; least, most: of all outputs that
-    can occur before the clip table has them; doubt: see armv6m.Exact."""
+    can occur before the clip table has them; doubt: see `tail.Exact`."""
 
     rows: Int64
     least: int
@@ -38,7 +38,7 @@ def table(op: Op, program: bytes) -> Int64:
     return rows.T.astype(np.int64)
 
 
-def _reach(w: Int64, inputs: tuple[int, int]) -> tuple[Int64, Int64]:
+def _sum_range(w: Int64, inputs: tuple[int, int]) -> tuple[Int64, Int64]:
     """The least and the largest sum of w * u for inputs in this range, (out_c,) each."""
     low, high = inputs[0] + 128, inputs[1] + 128
     plus, minus = np.maximum(w, 0).sum(1), np.minimum(w, 0).sum(1)
@@ -50,11 +50,11 @@ def overflows(op: Op, program: bytes, inputs: tuple[int, int]) -> bool:
     w = lanes.rows(op, program)
     bias, m, _ = table(op, program)
     zero = (op.x_zero + 128) * w.sum(1)
-    reach = np.max([np.abs(each - zero) for each in _reach(w, inputs)], 0)
-    return bool((reach * m + np.abs(bias)).max() >= 1 << 31)
+    accumulator_bound = np.max([np.abs(sums - zero) for sums in _sum_range(w, inputs)], 0)
+    return bool((accumulator_bound * m + np.abs(bias)).max() >= 1 << 31)
 
 
-def _far(op: Op, least: int, most: int) -> bool:
+def _too_long(op: Op, least: int, most: int) -> bool:
     """Whether a clip table for these outputs would be too large."""
     return max(most, op.high, 0) - min(least, op.low, 0) >= MOST_CLIP
 
@@ -70,15 +70,16 @@ def lane_rows(
     bias, m, shift = table(op, program)
     ends = np.cumsum(groups)
     begins = [
-        -_reach(w[:, start:end], inputs)[0] for start, end in zip(ends - groups, ends, strict=True)
+        -_sum_range(w[:, start:end], inputs)[0]
+        for start, end in zip(ends - groups, ends, strict=True)
     ]
     begin = np.sum(begins, 0)
     b = bias - m * (begin + (op.x_zero + 128) * w.sum(1))
-    outputs = [((each + begin) * m + b) >> shift for each in _reach(w, inputs)]
+    outputs = [((sums + begin) * m + b) >> shift for sums in _sum_range(w, inputs)]
     least, most = int(np.min(outputs)), int(np.max(outputs))
-    wide = _far(op, least, most) or overflows(op, program, inputs)
+    wide = _too_long(op, least, most) or overflows(op, program, inputs)
     if count == 2:
-        begins = [each * 0x10001 for each in begins]
+        begins = [begin * 0x10001 for begin in begins]
     tail = Lane(int(shift[0]), wide)
     return Rows(np.stack([*begins, m, b], 1), *((0, 0) if wide else (least, most)), tail)
 
@@ -86,11 +87,11 @@ def lane_rows(
 def exact_rows(ops: Sequence[Op], program: bytes, inputs: Sequence[tuple[int, int]]) -> list[Rows]:
     """Of operations of the exact tier that share a kernel, each with the range of its inputs."""
     columns = []
-    for op, each in zip(ops, inputs, strict=True):
+    for op, span in zip(ops, inputs, strict=True):
         w = lanes.rows(op, program)
         bias, multiplier, shift = table(op, program)
         begin = bias - (op.x_zero + 128) * w.sum(1)
-        least, most = (begin + sums for sums in _reach(w, each))
+        least, most = (begin + sums for sums in _sum_range(w, span))
         factor = multiplier * 2.0 ** (shift - 31)
         columns.append((begin, factor, shift, least, most, np.full_like(begin, op.y_zero)))
     begin, factor, shift, least, most, zero = (
@@ -100,12 +101,12 @@ def exact_rows(ops: Sequence[Op], program: bytes, inputs: Sequence[tuple[int, in
     ends = np.cumsum([op.out_c for op in ops])
     spans = [(0, 0)] * len(ops)
     if tail.fraction:
-        low, high = (((each >> coarse) * m + b) >> tail.fraction for each in (least, most))
+        low, high = (((sums >> coarse) * m + b) >> tail.fraction for sums in (least, most))
         spans = [
             (int(a.min()) - 1, int(z.max()) + 1)
             for a, z in zip(np.split(low, ends[:-1]), np.split(high, ends[:-1]), strict=True)
         ]
-    if any(_far(op, *span) for op, span in zip(ops, spans, strict=True)):
+    if any(_too_long(op, *span) for op, span in zip(ops, spans, strict=True)):
         tail, spans = Exact(tail.fraction, wide=True), [(0, 0)] * len(ops)
     rows = np.split(np.stack([begin, m << COARSE_BITS | coarse, b], 1), ends[:-1])
     return [Rows(r, *span, tail, doubt) for r, span in zip(rows, spans, strict=True)]
@@ -121,11 +122,11 @@ def exact_constants(
     than nothing and less than `error`, so that its floor is the output unless its fraction is below
     `error`. Arrays are (channels,).
     """
-    reach = np.maximum(np.abs(least), np.abs(most))
-    top = (reach * factor + np.abs(y_zero)).max() + 2
+    accumulator_bound = np.maximum(np.abs(least), np.abs(most))
+    top = (accumulator_bound * factor + np.abs(y_zero)).max() + 2
     fraction = min(30 - int(np.ceil(np.log2(top + 1))), 24)
     # Where outputs are not clipped anyway, |output - zero point| stays below 256.
-    within = np.minimum(reach, 257 / np.maximum(factor, 1e-30))
+    within = np.minimum(accumulator_bound, 257 / np.maximum(factor, 1e-30))
     # Double rounding moves the border between two outputs by at most one step of the first.
     twice = np.where(shift < 0, 2.0 ** np.minimum(shift, 0), 0.0)
     # What the bits that `coarse` drops, and those that m lacks, can do: [coarse, channel].

@@ -1,4 +1,4 @@
-"""MEL for the Cortex-M0+ (RP2040): samples to features, the bytes of tinytorch_core.sound.
+"""MEL: samples to features, the bytes of tinytorch_core.sound.
 
 The spectrum is pairs of words in the scratch, real and imaginary, so that ldmia and stmia move a
 complex number. The FFT's first two stages have twiddles 1 and -i, whose products are exact: they
@@ -12,9 +12,8 @@ since the two sums differ by 2 tr. Power takes the place of the real parts, and 
 import struct
 from dataclasses import dataclass
 
-from tinytorch.machine.armv6m import Frame
-from tinytorch.machine.armv6m_simple import Counted
-from tinytorch.machine.thumb import (
+from tinytorch.machine.armv6m.frame import Counted, Frame
+from tinytorch.machine.armv6m.thumb import (
     Register,
     lr,
     r0,
@@ -31,7 +30,8 @@ from tinytorch.machine.thumb import (
     r11,
     r12,
 )
-from tinytorch_core.mel import HEAD, HEAD_FORMAT, Tables
+from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch_core.mel import HEAD, HEAD_FORMAT, Tables, scratch_bytes
 from tinytorch_core.model import Op
 
 HALF = 1 << 13  # of a product with a twiddle factor
@@ -40,7 +40,7 @@ LEAST_SHARED = 4  # butterflies with a twiddle factor, for a loop of their own t
 
 
 @dataclass(frozen=True)
-class Mel:
+class Mel(Shape):
     """MEL. head: that of its table block. low, high: what features are clipped to."""
 
     window: int
@@ -55,11 +55,33 @@ class Mel:
     def tables(self) -> Tables:
         return Tables(struct.pack(HEAD_FORMAT, *self.head), 0)
 
+    @staticmethod
+    def of(op: Op, program: bytes) -> "Mel":
+        """That of an operation."""
+        head = struct.unpack_from(HEAD_FORMAT, program, op.table)
+        return Mel(op.kernel_h, op.stride_h, op.out_h, op.out_c, op.low, op.high, head)
 
-def shape(op: Op, program: bytes) -> Mel:
-    """Of an operation record."""
-    head = struct.unpack_from(HEAD_FORMAT, program, op.table)
-    return Mel(op.kernel_h, op.stride_h, op.out_h, op.out_c, op.low, op.high, head)
+    def assemble(self, unroll: int) -> bytes:
+        return mel(self)
+
+    def cycles(self, op: Op) -> int:
+        """Of a call with signals as they usually are."""
+        a = _mel(self)
+        a.count()
+        return round(a.cycles)
+
+    def parameters(self, call: Call) -> list[int]:
+        return [call.x, call.y, call.scratch, call.op.table]
+
+    def scratch_bytes(self, op: Op, program: bytes) -> int:
+        return scratch_bytes(*struct.unpack_from("<2i", program, op.table))
+
+
+def candidates(task: Task) -> Candidates:
+    """The kernel of MEL."""
+    if not possible(task.op, task.program):
+        return Candidates(refusal="its tables are of an unknown kind")
+    return Candidates([Mel.of(task.op, task.program)])
 
 
 def possible(op: Op, program: bytes) -> bool:
@@ -73,13 +95,6 @@ def possible(op: Op, program: bytes) -> bool:
 def mel(shape: Mel) -> bytes:
     """Parameters: x, y, scratch (arena), and the table block (program)."""
     return _mel(shape).assemble()
-
-
-def cycles(shape: Mel) -> int:
-    """Of a call with signals as they usually are."""
-    a = _mel(shape)
-    a.count()
-    return round(a.cycles)
 
 
 class _Mel(Counted):
