@@ -12,7 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from tests import sweeps
+
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="sweep over all cases, not over some")
+
+
+def pytest_configure(config):
+    sweeps.configure(config.getoption("--long"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "torch" in vars(getattr(item, "module", item)):
+            item.add_marker("oracle")
 
 
 def micropython() -> str:

@@ -60,3 +60,76 @@ def random_network(
     fill(net, rng)
     net.eval()
     return net, shape
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut, as in ResNet (He et al., 2015)."""
+
+    def __init__(self, c: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU()
+        self.shortcut = nn.Conv2d(c, out, 1, stride) if stride > 1 or c != out else None
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet8(nn.Module):
+    """MLPerf Tiny's network for image classification, for smaller images."""
+
+    def __init__(self, classes: int = 10, width: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.stages = nn.Sequential(
+            Residual(width, width, 1),
+            Residual(width, 2 * width, 2),
+            Residual(2 * width, 4 * width, 2),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(4 * width, classes)
+
+    def forward(self, x):
+        return self.classifier(self.pool(self.stages(self.stem(x))).flatten(1))
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block (Sandler et al., 2018): expand, depthwise, project, and add."""
+
+    def __init__(self, c: int, out: int, stride: int = 1, expand: int = 3, time: int = 3) -> None:
+        super().__init__()
+        hidden = expand * c
+        self.conv = nn.Sequential(
+            nn.Conv2d(c, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6(),
+            nn.Conv2d(
+                hidden, hidden, (time, 3), stride, (time // 2, 1), groups=hidden, bias=False
+            ),
+            nn.BatchNorm2d(hidden), nn.ReLU6(),
+            nn.Conv2d(hidden, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.adds = stride == 1 and c == out
+
+    def forward(self, x):
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel times what all channels' means say of it (Hu et al., 2017)."""
+
+    def __init__(self, c: int, hidden: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.gate = nn.Sequential(
+            nn.Linear(c, hidden), nn.ReLU(), nn.Linear(hidden, c), nn.Sigmoid()
+        )
+
+    def forward(self, x):
+        n, c, _, _ = x.shape
+        return x * self.gate(self.pool(x).view(n, c)).view(n, c, 1, 1)

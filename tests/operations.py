@@ -3,16 +3,28 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tinytorch.int8 import tables
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import qops
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, EXACT, LANE, MAX_POOL
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    EXACT,
+    LANE,
+    LOGISTIC,
+    MAX_POOL,
+    MUL,
+)
 from tinytorch_core.quant import LANE_LIMIT, quantize_multiplier
 
 KINDS = {
     "conv2d": CONV2D, "depthwise": DEPTHWISE, "dense": DENSE,
-    "max_pool": MAX_POOL, "avg_pool": AVG_POOL, "add": ADD,
+    "max_pool": MAX_POOL, "avg_pool": AVG_POOL, "add": ADD, "mul": MUL, "logistic": LOGISTIC,
 }  # fmt: skip
 WEIGHTED = ("conv2d", "depthwise", "dense")
 # Every kind in each of its tiers.
@@ -80,6 +92,17 @@ def lane_table(
     return np.array(table, np.int32)
 
 
+def mul_row(rng: np.random.Generator) -> tuple[int, int, int]:
+    """(offset of x2, multiplier, shift): mostly for outputs of a useful size, else any legal ones,
+    also of multipliers that no scale would give."""
+    offset = int(rng.choice([-127, 128, 0, rng.integers(-127, 129)]))
+    if rng.random() < 0.6:
+        return offset, *quantize_multiplier(2.0 ** rng.uniform(-17, -2))
+    most = (1 << 31) - 1
+    multiplier = int(rng.choice([0, 1, 1 << 15, 1 << 30, most, rng.integers(most)]))
+    return offset, multiplier, int(rng.integers(-31, 15))
+
+
 def random_net(kind: str, rng: np.random.Generator, tier: int = EXACT) -> QuantizedNet:
     """One operation with random geometry, weights, zero points and clip, extremes included.
 
@@ -100,7 +123,7 @@ def random_net(kind: str, rng: np.random.Generator, tier: int = EXACT) -> Quanti
     ]
     if kind == "dense":
         h, w, c, kernel, stride, pad = 1, 1, int(rng.integers(1, 70)), (1, 1), (1, 1), [0, 0]
-    if kind == "add":
+    if kind in ("add", "mul", "logistic"):
         kernel, stride, pad = (1, 1), (1, 1), [0, 0]
     out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((h, w), pad, kernel, stride, strict=True)]
     # The last window must meet the image.
@@ -141,6 +164,14 @@ def random_net(kind: str, rng: np.random.Generator, tier: int = EXACT) -> Quanti
         table = np.array(
             [(o, *quantize_multiplier(f)) for o, f in zip(offsets, factors, strict=True)], np.int32
         )
+    if kind == "mul":  # by itself, or by its own first pixel
+        inputs = (INPUT, INPUT)
+        kernel = (h, w) if rng.random() < 0.5 else (1, 1)
+        table = np.array([mul_row(rng)], np.int32)
+    if kind == "logistic":
+        weight = rng.integers(-128, 128, 256).astype(np.int8)
+        if rng.random() < 0.5:
+            weight = tables.logistic(2.0 ** rng.uniform(-9, -1), x_zero)
     low, high = (
         sorted(int(v) for v in rng.integers(-128, 128, 2)) if rng.random() < 0.3 else (-128, 127)
     )
@@ -175,7 +206,7 @@ def random_input(net: QuantizedNet, rng: np.random.Generator, n: int = 4) -> NDA
     """(n, *input_shape): mostly the ends of int8, and what takes a sum to either of its ends."""
     x = rng.integers(-128, 128, (n, *net.input_shape)).astype(np.int8)
     x[0] = rng.choice([-128, 127], x[0].shape)
-    if len(net.operations[0].weight):
+    if net.name in WEIGHTED:
         x[1] = furthest(net.operations[0])
         x[2] = ~x[1]
     return x

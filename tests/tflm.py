@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from tests.oracles import oracle
 from tinytorch.quantize.ir import INPUT, Node, Quant, QuantizedNet
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LOGISTIC,
+    MAX_POOL,
+    MUL,
+)
 
 flatbuffers = oracle("flatbuffers", "test")
 tflite = oracle("tflite", "test")
@@ -25,6 +34,8 @@ OPERATORS = {
     MAX_POOL: ("MAX_POOL_2D", "Pool2DOptions"),
     AVG_POOL: ("AVERAGE_POOL_2D", "Pool2DOptions"),
     ADD: ("ADD", "AddOptions"),
+    MUL: ("MUL", "MulOptions"),
+    LOGISTIC: ("LOGISTIC", "NONE"),
 }
 ACTIVATIONS = {(-np.inf, np.inf): "NONE", (0.0, np.inf): "RELU", (0.0, 6.0): "RELU6"}
 
@@ -120,12 +131,13 @@ def to_tflite(
     for operation, quant, scales in zip(net.operations, quants, weight_scales, strict=True):
         node = operation.node
         inputs = [start if i == INPUT else outputs[i] for i in node.inputs]
-        options: dict[str, int] = {
-            "FusedActivationFunction": getattr(
+        name = OPERATORS[node.kind][1]
+        options: dict[str, int] = {}
+        if name != "NONE":
+            options["FusedActivationFunction"] = getattr(
                 tflite.ActivationFunctionType, ACTIVATIONS[node.low, node.high]
             )
-        }
-        if node.kind not in (DENSE, ADD):
+        if node.kind in (CONV2D, DEPTHWISE, MAX_POOL, AVG_POOL):
             options.update(Padding=padding(node), StrideH=node.stride_h, StrideW=node.stride_w)
         if node.kind in (MAX_POOL, AVG_POOL):
             options.update(FilterHeight=node.kernel_h, FilterWidth=node.kernel_w)
@@ -146,17 +158,15 @@ def to_tflite(
             ]
         image = (node.out_h, node.out_w) if node.kind != DENSE else ()
         outputs.append(w.tensor((1, *image, node.out_c), "int8", [quant.scale], quant.zero_point))
-        name = OPERATORS[node.kind][1]
-        operators.append(
-            w.table(
-                "Operator",
-                Inputs=w.numbers(inputs, "i4"),
-                Outputs=w.numbers(outputs[-1:], "i4"),
-                OpcodeIndex=len(operators),
-                BuiltinOptionsType=getattr(tflite.BuiltinOptions, name),
-                BuiltinOptions=w.table(name, **options),
-            )
-        )
+        fields = {
+            "Inputs": w.numbers(inputs, "i4"),
+            "Outputs": w.numbers(outputs[-1:], "i4"),
+            "OpcodeIndex": len(operators),
+            "BuiltinOptionsType": getattr(tflite.BuiltinOptions, name),
+        }
+        if name != "NONE":
+            fields["BuiltinOptions"] = w.table(name, **options)
+        operators.append(w.table("Operator", **fields))
     codes = [getattr(tflite.BuiltinOperator, OPERATORS[o.node.kind][0]) for o in net.operations]
     subgraph = w.table(
         "SubGraph",

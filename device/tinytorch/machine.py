@@ -9,14 +9,15 @@ import sys
 
 import uctypes
 
-from tinytorch_core.model import RECORD_BYTES, _check, check
+from tinytorch_core.model import FIELDS, RECORD_BYTES, _check, check
 
 ABI = 1
 HEADER = "<4sHHIIIIII32s"
 HEADER_BYTES = 64
 STEP = "<5i"
 STEP_BYTES = 20
-X, SCRATCH = 4, 88  # where a record has these fields
+X = 4 * FIELDS.index("x")  # where a record has it, x2 and y
+SCRATCH = 4 * FIELDS.index("scratch")
 VIPER, NOTHING = 0, -1
 
 

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinytorch import ops, serialize
-from tinytorch.autograd import tensor as autograd
-from tinytorch.autograd.decompositions import COMPOSITIONS
+from tinytorch.autograd.decompositions import DECOMPOSITIONS
+from tinytorch.autograd.tape import no_grad, record
 from tinytorch.autograd.tensor import Tensor, tensors_in
+from tinytorch.autograd.tracing import tracing
 from tinytorch.ops.array import Array, Operation
 from tinytorch_core import shapes
 from tinytorch_core.nn import Module
@@ -104,29 +105,27 @@ class _Trace:
             self._add(t.data)
         modes = [(module, module.training) for module in net.modules()]
         net.eval()
-        autograd.local.listener = self
         try:
-            with autograd.no_grad():
+            with no_grad(), tracing(self):
                 self.outputs = [self._number(t) for t in tensors_in(net(*tensors))]
         finally:
-            autograd.local.listener = None
             for module, mode in modes:
                 module.training = mode
 
     def __call__(
-        self, operation: Operation, inputs: "tuple[Tensor | None, ...]", settings: dict[str, Any]
+        self, operation: Operation, inputs: "tuple[Tensor | None, ...]", attrs: dict[str, Any]
     ) -> Tensor:
         numbers = [None if t is None else self._number(t) for t in inputs]
         if not any(isinstance(n, int) for n in numbers):
-            return autograd.record(operation, inputs, settings)
+            return record(operation, inputs, attrs)
         # A batch norm that keeps no statistics has no node of its own.
         without = operation is ops.batch_norm and inputs[3] is None
         if operation not in NODES or without:
-            if operation not in COMPOSITIONS:
+            if operation not in DECOMPOSITIONS:
                 raise ValueError(f"onnx: the operation {operation.__name__} cannot be exported.")
-            return COMPOSITIONS[operation](*inputs, **settings)
-        result = autograd.record(operation, inputs, settings)
-        self.calls.append(_Call(operation, numbers, settings))
+            return DECOMPOSITIONS[operation](*inputs, **attrs)
+        result = record(operation, inputs, attrs)
+        self.calls.append(_Call(operation, numbers, attrs))
         self._add(result.data)
         return result
 

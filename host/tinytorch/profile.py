@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from tinytorch import ops, random, serialize
-from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.tape import record
 from tinytorch.autograd.tensor import Tensor, tensors_in
-from tinytorch.nn import attention, recurrent
+from tinytorch.autograd.tracing import ModuleTracker, tracing
 from tinytorch_core.nn import Module
 
 _WARM_UP = 2  # runs that are not counted
@@ -53,11 +53,11 @@ MACS: dict[ops.Operation, Callable[..., int]] = {
     ops.attention: lambda y, q, k, v, *_, **__: (
         y.size // max(1, v.shape[-1]) * k.shape[-2] * (k.shape[-1] + v.shape[-1])
     ),
-    attention.self_attention: lambda y, *_, batch_first, **__: 2 * y.size * y.shape[batch_first],
+    ops.self_attention: lambda y, *_, batch_first, **__: 2 * y.size * y.shape[batch_first],
     # The inputs' part is a linear operation before these.
-    recurrent.rnn: lambda y, x, h, *_, **__: x.size * h.shape[-1],
-    recurrent.gru: lambda y, x, h, *_, **__: x.size * h.shape[-1],
-    recurrent.lstm: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.rnn: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.gru: lambda y, x, h, *_, **__: x.size * h.shape[-1],
+    ops.lstm: lambda y, x, h, *_, **__: x.size * h.shape[-1],
 }
 
 
@@ -182,7 +182,7 @@ def profile(net: Module, *inputs: Tensor, runs: int = 10) -> Profile:
         raise ValueError(f"profile: {runs} runs are too few: let it run once at least.")
     watch = _Watch(net)
     seconds = []
-    with _left_alone(net, inputs), watch.forwards():
+    with _left_alone(net, inputs), watch:
         watch.run(inputs, counting=True)
         for run in range(_WARM_UP + runs):
             watch.run(inputs)
@@ -221,47 +221,28 @@ class _Spent:
     backward: float = 0.0
 
 
-class _Watch:
-    """Listens to operations; the clock always runs for the innermost module that was called."""
+class _Watch(ModuleTracker):
+    """Traces operations; the clock always runs for the innermost module that was called."""
 
     def __init__(self, net: Module) -> None:
+        super().__init__(net)
         self.net = net
-        unique = {id(module): (name, module) for name, module in reversed([*net.named_modules()])}
-        self.modules = list(reversed(unique.values()))
-        self.spent = [_Spent() for _ in self.modules] + [_Spent()]  # the last: between
+        self._of: dict[str | None, _Spent] = {path: _Spent() for path in (*self.modules, None)}
+        self.spent = list(self._of.values())  # the last: between
         self._inner = self.spent[-1]
         self._since = 0.0
         self._counting = False
 
-    @contextmanager
-    def forwards(self) -> Iterator[None]:
-        """Within it, `forward` of each module sets the clock."""
-        try:
-            for (_, module), spent in zip(self.modules, self.spent, strict=False):
-                module.__dict__["forward"] = self._clocked(module.forward, spent)
-            yield
-        finally:
-            for _, module in self.modules:
-                module.__dict__.pop("forward", None)
-
-    def _clocked(self, forward: Callable[..., Any], spent: _Spent) -> Callable[..., Any]:
-        def clocked(*args: Any, **settings: Any) -> Any:
-            outer = self._inner
-            self._now_for(spent)
-            try:
-                result = forward(*args, **settings)
-            finally:
-                self._now_for(outer)
-            spent.called = True
-            spent.output = next((t.shape for t in tensors_in(result)), None)
-            return result
-
-        return clocked
-
-    def _now_for(self, spent: _Spent) -> None:
+    def enter(self, path: str | None) -> None:
+        super().enter(path)
         now = perf_counter()
         self._inner.forward += now - self._since
-        self._inner, self._since = spent, now
+        self._inner, self._since = self._of[path], now
+
+    def returned(self, path: str, result: Any) -> None:
+        spent = self._of[path]
+        spent.called = True
+        spent.output = next((t.shape for t in tensors_in(result)), None)
 
     def run(self, inputs: Sequence[Tensor], counting: bool = False) -> None:
         """Forward and backward, once; counting: the work as well as the time."""
@@ -271,28 +252,25 @@ class _Watch:
         for tensor in (*self.net.parameters(), *inputs):
             tensor.grad = None
         between = self._inner = self.spent[-1]
-        autograd.local.listener = self
-        self._since = perf_counter()
-        try:
+        with tracing(self):
+            self._since = perf_counter()
             outputs = [t.sum() for t in tensors_in(self.net(*inputs)) if t.requires_grad]
-        finally:
-            autograd.local.listener = None
-        self._now_for(between)
+        self.enter(None)
         if outputs:
             sum(outputs[1:], outputs[0]).backward()
             whole = perf_counter() - self._since
             between.backward = whole - sum(s.backward for s in self.spent)
 
     def __call__(
-        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
+        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
-        result = autograd.record(operation, inputs, settings)
+        result = record(operation, inputs, attrs)
         spent = self._inner
         if self._counting and spent is not self.spent[-1]:
             arrays = [None if t is None else t.data for t in inputs]
             spent.operations += 1
             if operation in MACS:
-                spent.macs += MACS[operation](result.data, *arrays, **settings)
+                spent.macs += MACS[operation](result.data, *arrays, **attrs)
             if not any(a is not None and np.may_share_memory(a, result.data) for a in arrays):
                 spent.activations += result.data.nbytes
         if result._gradients is not None:
@@ -306,7 +284,8 @@ class _Watch:
         """A row for each layer; the Python of modules that only call others goes to the last."""
         known: set[int] = set()
         between = self.spent[-1]
-        for (name, module), spent in zip(self.modules, self.spent, strict=False):
+        for name, module in self.modules.items():
+            spent = self._of[name]
             own = [getattr(module, p) for p in module._parameters]
             new = {id(p): p.numel() for p in own if p is not None and id(p) not in known}
             known |= new.keys()

@@ -12,6 +12,8 @@ Every operation is a record of int32 FIELDS at the head of the program. `x`, `x2
 `scratch` are offsets into the arena, whose plan was made on the laptop; `table` and `weight` are
 offsets into the program. A table row is (bias, multiplier, shift), one for each output channel;
 for ADD the rows are (offset, multiplier, shift) of the first input, the second and the output.
+MUL has one row, (offset of x2, multiplier, shift); x2 is kernel_h by kernel_w pixels, as many as x
+or one, which then serves them all. LOGISTIC has none: `weight` are 256 outputs, of x = -128 to 127.
 `tier` says how sums become outputs: EXACT for every kind, LANE for CONV2D, DEPTHWISE and DENSE.
 Activations are int8, channels last; a signal (L, C) is an image of height 1.
 
@@ -28,7 +30,7 @@ import json
 import struct
 
 MAGIC = b"TTM\n"
-VERSION = 3  # what is written; 1 (no kernels) and 2 (no MOVE, no MEL) are read too
+VERSION = 4  # the newest that is read, from 1 on; written is the oldest that holds a file's kinds
 # magic, version, header bytes, file bytes, CRC-32 of all that follows the CRC up to the SHA-256,
 # program at/bytes, meta at/bytes, vectors at/count, arena bytes, operations,
 # input at/bytes, output at/bytes
@@ -44,6 +46,9 @@ AVG_POOL = 5
 ADD = 6
 MOVE = 7
 MEL = 8
+MUL = 9
+LOGISTIC = 10
+SINCE = (0, 1, 1, 1, 1, 1, 1, 3, 3, 4, 4)  # by kind: the version of the format that it came with
 
 # Tiers: how an operation comes from its sums to its output, see tinytorch_core.qops.
 EXACT = 0
@@ -95,60 +100,83 @@ def check(program, count, arena_bytes, first=0):
     """
     _check(count * RECORD_BYTES <= len(program), "operations")
     for i in range(first, count):
-        f = struct.unpack_from(RECORD, program, i * RECORD_BYTES)
-        kind, rows = f[0], f[9]
-        _check(CONV2D <= kind <= MEL, "operation", i)
-        _check(EXACT <= f[23] <= (LANE if kind <= DENSE else EXACT), "tier of operation", i)
-        # Loops, not slices: what a check leaves behind on a board's heap counts in the peak.
-        for j in range(4, 16):  # extents and strides are positive, padding may be none
-            _check((j < 14) <= f[j] < 1 << 16, "operation", i)
-        for j in range(16, 20):
-            _check(-128 <= f[j] < 128, "operation", i)
-        taps = f[10] * f[11]
-        weight = scratch = 0
+        (kind, x, x2, y, in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h,
+         stride_w, pad_h, pad_w, x_zero, y_zero, low, high, table, weight_at, scratch_at,
+         tier) = struct.unpack_from(RECORD, program, i * RECORD_BYTES)  # fmt: skip
+        if not 0 < kind < len(SINCE):
+            raise ValueError(
+                "Operation %d of the model is of kind %d, which is unknown here: update TinyTorch "
+                "on the board and on the laptop." % (i, kind)
+            )
+        _check(EXACT <= tier <= (LANE if kind <= DENSE else EXACT), "tier of operation", i)
+        # Arguments, not tuples or slices: what a check leaves behind on a board's heap counts in
+        # the peak. Extents and strides are positive, padding may be none.
+        _check(
+            min(in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w, stride_h, stride_w) > 0
+            and max(in_h, in_w, in_c, out_h, out_w, out_c) < 1 << 16
+            and max(kernel_h, kernel_w, stride_h, stride_w) < 1 << 16
+            and min(x_zero, y_zero, low, high) >= -128
+            and max(x_zero, y_zero, low, high) < 128,
+            "operation",
+            i,
+        )
+        same = in_h == out_h and in_w == out_w and in_c == out_c
+        taps = kernel_h * kernel_w
+        x_bytes = in_h * in_w * in_c
+        rows = x2_bytes = weight = scratch = 0
         if kind in (CONV2D, DENSE):
-            weight = rows * taps * f[6]
-            scratch = 4 * taps * f[6]
+            rows = out_c
+            weight = out_c * taps * in_c
+            scratch = 4 * taps * in_c
         elif kind == DEPTHWISE:
-            weight = rows * taps
-            _check(rows % f[6] == 0, "channels of operation", i)
+            rows = out_c
+            weight = out_c * taps
+            _check(out_c % in_c == 0, "channels of operation", i)
         elif kind == ADD:
             rows = 3
-            _check(f[4:7] == f[7:10], "shapes of operation", i)
+            x2_bytes = x_bytes
+            _check(same, "shapes of operation", i)
+        elif kind == MUL:
+            rows = 1
+            x2_bytes = taps * in_c
+            whole = kernel_h == in_h and kernel_w == in_w
+            _check(same and (whole or taps == 1), "shapes of operation", i)
+        elif kind == LOGISTIC:
+            weight = 256
+            _check(same, "shapes of operation", i)
         elif kind == MOVE:
-            rows = 0
-            _check(f[4:7] == f[7:10] and f[3] <= f[1], "shapes of operation", i)
+            _check(same and y <= x, "shapes of operation", i)
         elif kind == MEL:
             from tinytorch_core import mel
 
-            rows = 0
-            scratch = mel.check(program, f[20], f[4], f[10], f[12], f[7], f[9])
-            _check(scratch and f[6] == 2, "sound of operation", i)
+            scratch = mel.check(program, table, in_h, kernel_h, stride_h, out_h, out_c)
+            _check(scratch and in_c == 2, "sound of operation", i)
         else:
-            rows = 0
-            _check(f[6] == f[9], "channels of operation", i)
-        x_bytes = f[4] * f[5] * f[6]
-        _check(kind != ADD or (f[2] >= 0 and f[2] + x_bytes <= arena_bytes), "arena")
+            _check(in_c == out_c, "channels of operation", i)
+        _check(x2_bytes == 0 or (x2 >= 0 and x2 + x2_bytes <= arena_bytes), "arena")
         _check(
-            min(f[1], f[3], f[20], f[21], f[22]) >= 0
-            and f[1] + x_bytes <= arena_bytes
-            and f[3] + f[7] * f[8] * f[9] <= arena_bytes
-            and f[22] + scratch <= arena_bytes
-            and f[22] % 4 == 0
-            and f[20] % 4 == 0
-            and f[20] + 12 * rows <= len(program)
-            and f[21] + weight <= len(program),
+            min(x, y, table, weight_at, scratch_at) >= 0
+            and x + x_bytes <= arena_bytes
+            and y + out_h * out_w * out_c <= arena_bytes
+            and scratch_at + scratch <= arena_bytes
+            and scratch_at % 4 == 0
+            and table % 4 == 0
+            and table + 12 * rows <= len(program)
+            and weight_at + weight <= len(program),
             "bounds of operation",
             i,
         )
-        # The last window starts inside the padded input, so every window meets the image.
-        for d in range(2):
-            last = (f[7 + d] - 1) * f[12 + d] - f[14 + d]
-            _check(
-                0 <= f[14 + d] < f[10 + d] and last < f[4 + d],
-                "window of operation",
-                i,
-            )
+        _check(
+            _meets(out_h, kernel_h, stride_h, pad_h, in_h)
+            and _meets(out_w, kernel_w, stride_w, pad_w, in_w),
+            "window of operation",
+            i,
+        )
+
+
+def _meets(out, kernel, stride, pad, size):
+    """Whether the last window starts inside the padded input, so that every one meets the image."""
+    return 0 <= pad < kernel and (out - 1) * stride - pad < size
 
 
 class Model:
@@ -259,11 +287,13 @@ class Model:
 
     def reset(self):
         """Forget all steps so far, in a model of a stream; nothing in another."""
+        place = FIELDS.index
         for at in self._moves:
-            f = struct.unpack_from(RECORD, self._program, at)
-            end = f[1] + f[4] * f[5] * f[6]
-            block = memoryview(bytes((f[18] & 255,)) * min(end - f[3], 512))
-            for start in range(f[3], end, len(block)):
+            f = struct.unpack_from(RECORD, self._program, at)  # smaller than an Op
+            y, low = f[place("y")], f[place("low")] & 255
+            end = f[place("x")] + f[place("in_h")] * f[place("in_w")] * f[place("in_c")]
+            block = memoryview(bytes((low,)) * min(end - y, 512))
+            for start in range(y, end, len(block)):
                 n = min(len(block), end - start)
                 self._view[start : start + n] = block[:n]
 

@@ -3,7 +3,8 @@
 Activations are int8 with a scale and a zero point, weights int8, symmetric for each output channel.
 Every faster kernel (numpy, viper, machine code) takes the same arguments and must leave the same
 bytes in the arena. Weights lie as (out, kernel_h, kernel_w, in), depthwise ones as (kernel_h,
-kernel_w, out). Pooling and ADD are those of TensorFlow Lite. A convolution or a dense layer sums
+kernel_w, out). Pooling, ADD, MUL and LOGISTIC are those of TensorFlow Lite. A convolution or a
+dense layer sums
 
     acc = sum(w * (x - x_zero))    over its window, padding counts as x_zero
 
@@ -13,6 +14,7 @@ and its record's tier says how that becomes an output, by the table's (bias, mul
     LANE     clamp((acc * multiplier + bias) >> shift, low, high)
 
 EXACT is TensorFlow Lite's int8, see `quant`: |acc + bias| << max(shift, 0) stays below ACC_LIMIT.
+For MUL, where acc is a product of two differences and bias is none, that is shift <= 14.
 
 LANE is for cores whose only product has 32 bits. There bias also holds y_zero << shift and the half
 that rounds; the shift of an int32 is arithmetic, so it rounds down. What a LANE layer promises for
@@ -34,9 +36,11 @@ from tinytorch_core.model import (
     DENSE,
     DEPTHWISE,
     LANE,
+    LOGISTIC,
     MAX_POOL,
     MEL,
     MOVE,
+    MUL,
     Op,
 )
 from tinytorch_core.quant import clamp, requantize
@@ -146,6 +150,24 @@ def add(arena, program, at):
         _put(arena, op, i, requantize(total, y_multiplier, y_shift) + y_offset)
 
 
+def mul(arena, program, at):
+    """Element-wise, or where x2 is one pixel, by that for each channel."""
+    op = Op(program, at)
+    x2_offset, multiplier, shift = _row(program, op, 0)
+    n = op.kernel_h * op.kernel_w * op.in_c
+    for i in range(op.out_h * op.out_w * op.out_c):
+        a = int8(arena[op.x + i]) - op.x_zero
+        b = int8(arena[op.x2 + i % n]) + x2_offset
+        _put(arena, op, i, requantize(a * b, multiplier, shift) + op.y_zero)
+
+
+def logistic(arena, program, at):
+    """From a table of all outputs, which may be any function's."""
+    op = Op(program, at)
+    for i in range(op.out_h * op.out_w * op.out_c):
+        arena[op.y + i] = program[op.weight + 128 + int8(arena[op.x + i])]
+
+
 def move(arena, program, at):
     op = Op(program, at)
     for i in range(op.in_h * op.in_w * op.in_c):
@@ -166,4 +188,6 @@ KERNELS = {
     ADD: add,
     MOVE: move,
     MEL: mel,
+    MUL: mul,
+    LOGISTIC: logistic,
 }

@@ -13,7 +13,7 @@ from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.ir import Quant
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import SCALE as SOUND_SCALE
 from tinytorch.sensing.mel import Front, sound_features, tables_of
 from tinytorch.sensing.motion import motion_features, network_input, quantize_windows
@@ -75,7 +75,9 @@ def test_words_in_a_replay_are_those_that_the_laptop_hears(tmp_path):
     window = quantize(net, x, name="keyword", labels=labels, input=Quant(SOUND_SCALE, 0))
     detect = detect_settings(0.3, labels, smooth=2, threshold=90, refractory=3)
     told = replace(window, features={**features, "detect": detect})
-    model = Model(to_bytes(listen(stream(told, 4), tables_of(features), front.window, front.hop)))
+    model = Model(
+        to_bytes(with_sound(stream(told, 4), tables_of(features), front.window, front.hop))
+    )
     loud = 10 ** np.repeat(rng.uniform(1, 4.3, 40), 640)
     sound = np.clip(rng.normal(0, loud), -32768, 32767).astype(np.int16)
     scores = scores_of(model.run_stream(sound.reshape(1, -1, 640))[0][2:], detect)

@@ -12,6 +12,7 @@ from tests.conftest import ROOT, micropython
 from tests.networks import random_network
 from tests.operations import KINDS_AND_TIERS, Reference, random_case
 from tests.streams import random_case as random_stream
+from tests.sweeps import examples, sweep
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
@@ -19,7 +20,7 @@ from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core.model import DENSE
 from tinytorch_core.quant import ACC_LIMIT
 
-CASES = 250
+CASES = examples(100, long=250)
 CASE = "<IHHH"  # as in check_kernels.py
 
 
@@ -40,6 +41,7 @@ def write(path: Path, cases) -> None:
             f.write(data + x.tobytes() + y.tobytes())
 
 
+@sweep
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
 def test_kernels_equal_the_specification(kind, tier, tmp_path):
     path = tmp_path / kind

@@ -8,6 +8,7 @@ import pytest
 from tests.networks import fill
 from tests.second_core import SecondCore
 from tests.sounds import random_case
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.int8.mel import Engine
 from tinytorch.machine.armv6m.mel import Mel, mel, possible
@@ -16,7 +17,7 @@ from tinytorch.machine.backend import BOARDS
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import MOST_LEVEL, Front, cepstrum, sound_features, tables, tables_of
 from tinytorch_core.mel import scratch_bytes
 from tinytorch_core.model import FIELDS, MEL, RECORD, RECORD_BYTES, Op
@@ -74,7 +75,10 @@ def features(core, front, x):
     return found, spent, Mel.of(op, program).cycles(op)
 
 
-@pytest.mark.parametrize(("core", "seeds"), [(FIRST, range(30)), (SECOND, range(9))])
+@sweep
+@pytest.mark.parametrize(
+    ("core", "seeds"), [(FIRST, range(examples(15, long=60))), (SECOND, range(9))]
+)
 def test_random_front_ends_are_the_specification(core, seeds):
     for seed in seeds:
         case = random_case(seed)
@@ -158,7 +162,7 @@ def test_a_model_of_sound_runs_in_machine_code(hop, window, core):
     front = Front(8000, window, hop, 64, bands=10)
     clips = rng.normal(0, 2000, (3, 9 * hop + window)).astype(np.int16)
     block = tables_of(sound_features(clips, front, 5, 10))
-    model = Model(to_bytes(listen(stream(network, 2), block, window, hop)))
+    model = Model(to_bytes(with_sound(stream(network, 2), block, window, hop)))
     x = rng.normal(0, 2000, (12, 2 * hop)).astype(np.int16)
     expected = model.run_stream(x[None])[0]
     assert len(np.unique(expected[5:], axis=0)) > 1

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.operations import random_case
+from tests.sweeps import examples, sweep
 from tinytorch.machine.armv6m.add import Add, add
 from tinytorch.machine.armv6m.pool import Pool, pool
 from tinytorch.modelfile.runtime import Model
@@ -139,9 +140,10 @@ def poolings(draw, kind):
     return program, reach
 
 
+@sweep
 @pytest.mark.parametrize("kind", [MAX_POOL, AVG_POOL])
 def test_pooling_is_the_specification(kind):
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=examples(200, long=700), deadline=None)
     @given(poolings(kind), st.integers(0, 1 << 32))
     def holds(case, seed):
         program, reach = case
@@ -204,7 +206,8 @@ def additions(draw):
     return record(ADD, 1, 1, n, low=low, high=high, rows=rows)
 
 
-@settings(max_examples=400, deadline=None)
+@sweep
+@settings(max_examples=examples(200, long=700), deadline=None)
 @given(additions(), st.integers(0, 1 << 32))
 def test_addition_is_the_specification(program, seed):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,8 @@ from tests.host.gradients import check, check_higher
 from tests.oracles import oracle
 from tinytorch.autograd.creation import tensor
 from tinytorch.autograd.joining import cat, stack
-from tinytorch.autograd.tensor import Tensor, no_grad
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional
 from tinytorch.utils.checkpoint import checkpoint
 

@@ -20,7 +20,7 @@ from tinytorch.train.callbacks import (
     TensorBoard,
     statistics,
 )
-from tinytorch.train.trainer import Epoch
+from tinytorch.train.history import Epoch
 from tinytorch.utils.data import DataLoader
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 
 from tests import costs
+from tests.sweeps import examples, sweep
 from tinytorch.machine.armv6m import cost
 
 
+@sweep
 def test_forecasts_are_near_what_is_measured():
-    found = costs.cases(range(5000, 5040))
-    assert len(found) > 80
+    seeds = range(5000, 5000 + examples(20, long=100))
+    found = costs.cases(seeds)
+    assert len(found) > 2 * len(seeds)
     errors = np.abs(costs.errors(found, cost.COEFFICIENTS))
     assert np.median(errors) < 0.015
     assert np.quantile(errors, 0.9) < 0.06

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
-from tinytorch.autograd.tensor import Tensor, apply
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional as ours
 
 torch = oracle("torch", "oracle")

@@ -13,14 +13,16 @@ from tests.operations import (
     random_input,
     random_net,
 )
+from tests.sweeps import examples, sweep
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch_core.model import DEPTHWISE, LANE
 from tinytorch_core.quant import LANE_LIMIT
 
 
+@sweep
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(120, long=500), deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_numpy_equals_the_reference(kind, tier, seed):
     data, x, expected = random_case(kind, seed, tier)

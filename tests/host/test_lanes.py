@@ -345,7 +345,7 @@ def test_a_table_that_cannot_be_had():
     ("asked", "says"),
     [
         ({"tier": "fast"}, "no tier 'fast': choose 'exact' or 'lane'"),
-        ({"tier": "lane", "bits": 6}, "6 bits are not to be had: choose 7 or 8"),
+        ({"tier": "lane", "bits": 6}, "no activations of 6 bits: choose 7 or 8"),
         ({"tier": "lane", "group": 0}, "group of 0 weights is none"),
     ],
 )

@@ -338,7 +338,7 @@ def test_the_layers_of_an_encoder_are_copies():
     net = nn.TransformerEncoder(layer, 2)
     numbers = {id(p) for p in net.parameters()} | {id(p) for p in layer.parameters()}
     assert len(numbers) == 3 * len(list(layer.parameters()))
-    assert len({p._number for p in net.parameters()}) == len(list(net.parameters()))
+    assert len({p._sequence_nr for p in net.parameters()}) == len(list(net.parameters()))
     y = net(tinytorch.randn(3, 2, 4))  # with dropout
     assert y.shape == (3, 2, 4)
 

@@ -17,6 +17,7 @@ from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, Reference, random_case, random_input
 from tests.second_core import SecondCore
 from tests.streams import random_case as random_stream
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.machine.armv6m import tables
 from tinytorch.machine.armv6m.add import Add
@@ -29,20 +30,19 @@ from tinytorch.machine.armv6m.tail import Exact
 from tinytorch.machine.armv6m.weighted import Weighted
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BACKENDS, BOARDS
-from tinytorch.machine.flow import data_flow
 from tinytorch.machine.kernel import Choice
 from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.modelfile.section import attach_section
 from tinytorch.quantize.calibrate import quantize, quantize_nodes
+from tinytorch.quantize.flow import DataFlow
 from tinytorch.quantize.ir import INPUT, Node
 from tinytorch.quantize.streaming import stream
 from tinytorch.sensing.keyword import keyword_net
 from tinytorch_core.model import ADD, CONV2D, DEPTHWISE, FIELDS, MAX_POOL, RECORD, Op
 from tito.kits.cortex_m0 import RAM, RAM_BYTES, Core, CoreModel
 
-CASES = 350
 BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -84,11 +84,12 @@ def check(data: bytes, x: np.ndarray, expected: np.ndarray) -> list[Choice]:
     return packed.choices
 
 
+@sweep
 @pytest.mark.parametrize(("kind", "tier"), KINDS_AND_TIERS)
 def test_operations_equal_the_specification(kind, tier):
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES, deadline=None)
+    @settings(max_examples=examples(200, long=500), deadline=None)
     @given(SEEDS)
     def run(seed):
         data, x, y = random_case(kind, seed, tier)
@@ -142,10 +143,11 @@ def chain(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
     return nn.Sequential(*layers), shape
 
 
+@sweep
 def test_words_stay_words_between_layers():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 2, deadline=None)
+    @settings(max_examples=examples(140, long=250), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -196,10 +198,11 @@ def branched(rng: np.random.Generator) -> list[Node]:
     return nodes
 
 
+@sweep
 def test_branches_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 2, deadline=None)
+    @settings(max_examples=examples(175, long=350), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -211,7 +214,7 @@ def test_branches_equal_the_specification():
         with pytest.MonkeyPatch.context() as patch:
             choose_at_random(patch, rng)
             choices = check(data, samples, Model(data).run_batch(samples))
-        assert data_flow(Model(data).operations) == [node.inputs for node in nodes]
+        assert DataFlow.of_records(Model(data).operations) == DataFlow.of_nodes(nodes)
         for i, choice in enumerate(choices):
             readers = [j for j, node in enumerate(nodes) if i in node.inputs]
             if getattr(choice.shape, "words_out", False):
@@ -244,10 +247,11 @@ def test_a_move_goes_forward_and_takes_the_cycles_that_are_said():
         assert Move().cycles(op) == cycles
 
 
+@sweep
 def test_streams_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=CASES // 12, deadline=None)
+    @settings(max_examples=examples(29, long=60), deadline=None)
     @given(SEEDS)
     def run(seed):
         case = random_stream(seed, ("exact", "lane")[seed % 2])

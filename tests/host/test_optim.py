@@ -12,6 +12,7 @@ from tinytorch import nn, optim
 from tinytorch.ops import compiled
 from tinytorch.optim import lr_scheduler
 from tinytorch.optim.flat import LARGE
+from tinytorch.optim.optimizer import BLOCK
 
 torch = oracle("torch", "oracle")
 
@@ -92,8 +93,8 @@ def test_each_step_is_that_of_torch(name, dtype, kernels):
 def test_neighbours_change_no_bit(name, kernels):
     """Alone, or gathered with others: the same numbers come out, so that resumed runs are exact."""
     rng = np.random.default_rng(1)
-    numbers = rng.normal(size=(5, optim.BLOCK + 4001)).astype(np.float32)
-    cuts = [1, 2, 65, 70, 3000, 3000 + LARGE, optim.BLOCK - 1]
+    numbers = rng.normal(size=(5, BLOCK + 4001)).astype(np.float32)
+    cuts = [1, 2, 65, 70, 3000, 3000 + LARGE, BLOCK - 1]
     whole = nn.Parameter(numbers[0].copy())
     parts = [nn.Parameter(a.copy()) for a in np.split(numbers[0], cuts)]
     one, many = make(optim, name, [whole]), make(optim, name, parts)

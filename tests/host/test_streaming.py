@@ -16,9 +16,9 @@ from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.ir import QuantizedNet
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import Features, Front, sound_features, tables_of
-from tinytorch_core.model import ADD
+from tinytorch_core.model import MOVE
 
 TIERS = ("exact", "lane")
 
@@ -136,16 +136,19 @@ def test_what_takes_no_stream_is_refused(layers, step, said):
         stream(of(*layers), step)
 
 
-def test_signals_and_sums_are_refused():
+def test_signals_and_operations_without_rows_are_refused():
     net = nn.Sequential(nn.Conv1d(1, 2, 3))
     fill(net, np.random.default_rng(0))
     signal = quantize(net, np.zeros((2, 1, 9)), name="n", labels=[])
     with pytest.raises(ValueError, match="^A network of signals "):
         stream(signal, 1)
     image = of(nn.Conv2d(1, 2, 1))
-    summed = [replace(o, node=replace(o.node, kind=ADD)) for o in image.operations]
-    with pytest.raises(ValueError, match="^Layer 0 Conv2d adds: "):
-        stream(replace(image, operations=summed), 1)
+    moved = [replace(o, node=replace(o.node, kind=MOVE)) for o in image.operations]
+    with pytest.raises(ValueError, match="^Layer 0 Conv2d is a move, which takes no stream"):
+        stream(replace(image, operations=moved), 1)
+    unknown = [replace(o, node=replace(o.node, kind=99)) for o in image.operations]
+    with pytest.raises(ValueError, match="^Layer 0 Conv2d is of the unknown kind 99: "):
+        stream(replace(image, operations=unknown), 1)
 
 
 def sound(hop: int, window: int, step: int, frames: int = 14) -> tuple[QuantizedNet, Any, Any]:
@@ -159,7 +162,7 @@ def sound(hop: int, window: int, step: int, frames: int = 14) -> tuple[Quantized
         nn.Conv2d(1, 4, (4, 3), (2, 1), (0, 1)), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2), rows=frames, values=5,
     )  # fmt: skip
-    return net, listen(stream(net, step), tables_of(features), window, hop), x
+    return net, with_sound(stream(net, step), tables_of(features), window, hop), x
 
 
 def random_clips(rng: np.random.Generator, n: int, samples: int) -> np.ndarray:

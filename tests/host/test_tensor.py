@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
+from tinytorch import nn
 from tinytorch.autograd.creation import tensor
-from tinytorch.autograd.tensor import Tensor, apply
+from tinytorch.autograd.tape import apply, record
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.autograd.tracing import ModuleTracker, tracing
 
 torch = oracle("torch", "oracle")
 
@@ -286,26 +289,86 @@ def test_every_function_of_the_face_is_there():
         tinytorch.nothing  # noqa: B018
 
 
-def test_a_listener_hears_every_operation(monkeypatch):
+class Tracer:
+    """Writes down the names of operations; left: how often it was told of no operation."""
+
+    def __init__(self):
+        self.seen = []
+        self.left = 0
+
+    def __call__(self, operation, inputs, attrs):
+        self.seen.append(operation.__name__)
+        assert not any(isinstance(s, (np.ndarray, Tensor)) for s in attrs.values())
+        assert attrs == attrs and all(t is None or isinstance(t, Tensor) for t in inputs)
+        return record(operation, inputs, attrs)
+
+    def leave(self):
+        self.left += 1
+
+
+def test_a_tracer_sees_every_operation():
     """Results of questions too: whoever follows a step has to see on what it depends."""
-    from tinytorch.autograd import tensor as autograd
-
-    heard = []
-
-    def listener(operation, inputs, settings):
-        heard.append(operation.__name__)
-        assert not any(isinstance(s, (np.ndarray, Tensor)) for s in settings.values())
-        assert settings == settings and all(t is None or isinstance(t, Tensor) for t in inputs)
-        return autograd.record(operation, inputs, settings)
-
-    monkeypatch.setattr(autograd.local, "listener", listener)
-    x = tinytorch.ones(2, 3)
-    index = tensor([0, 1])
-    x[index], x[0, ..., None], x > 1, x.argmax(1), x.max(1), x.sort(), x.gather(1, x.argsort(1))
-    x.masked_fill(x > 0, 1), x.isnan(), x.any(), x.to(tinytorch.float64), x.view(-1), -x, x @ x.T
-    tinytorch.where(x > 0, x, 0.0)
+    tracer = Tracer()
+    with tracing(tracer):
+        x = tinytorch.ones(2, 3)
+        index = tensor([0, 1])
+        x[index], x[0, ..., None], x > 1, x.argmax(1), x.max(1), x.sort(), x.gather(1, x.argsort(1))
+        x.masked_fill(x > 0, 1), x.isnan(), x.any(), x.to(tinytorch.float64), x.view(-1)
+        -x, x @ x.T
+        tinytorch.where(x > 0, x, 0.0)
+        assert tracer.left == 0
+        x.zero_()
     assert {"index", "gt", "argmax", "gather", "argsort", "where", "isnan", "any", "to", "reshape",
-            "neg", "matmul", "permute"} <= set(heard)  # fmt: skip
+            "neg", "matmul", "permute"} <= set(tracer.seen)  # fmt: skip
+    assert tracer.left == 1
+
+
+def test_the_innermost_tracer_alone_sees_an_operation():
+    x = tinytorch.ones(2)
+    outer, inner = Tracer(), Tracer()
+    with tracing(outer):
+        x.exp()
+        with pytest.raises(ValueError, match="broadcast"), tracing(inner):
+            x.log()
+            x + tinytorch.ones(3)
+        with tracing(None):
+            x.sin()
+        x.tanh()
+    x.cos()
+    assert outer.seen == ["exp", "tanh"] and inner.seen == ["log", "add"]
+
+
+def test_a_tracer_knows_the_module_that_asks_for_an_operation():
+    class Paths(Tracer, ModuleTracker):
+        def __init__(self, net):
+            Tracer.__init__(self)
+            ModuleTracker.__init__(self, net)
+
+        def __call__(self, operation, inputs, attrs):
+            self.seen.append((self.path, operation.__name__))
+            return record(operation, inputs, attrs)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            relu = nn.ReLU()
+            self.features = nn.Sequential(nn.Sequential(nn.Linear(2, 3), relu), relu)
+            self.own = nn.Tanh()
+            self.own.forward = lambda x: x.sigmoid()
+
+        def forward(self, x):
+            return self.own(-self.features(x))
+
+    net = Net()
+    tracer = Paths(net)
+    x = tinytorch.ones(1, 2)
+    with tracing(tracer), tracer:
+        net(x).exp()
+    assert tracer.seen == [
+        ("features.0.0", "linear"), ("features.0.1", "relu"), ("features.0.1", "relu"),
+        ("", "neg"), ("own", "sigmoid"), (None, "exp"),
+    ]  # fmt: skip
+    assert "forward" not in vars(net) and "forward" in vars(net.own) and tracer.path is None
 
 
 def test_operations_may_be_written_outside():

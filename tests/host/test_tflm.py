@@ -5,17 +5,28 @@ import pytest
 
 from tests import tflm
 from tests.networks import random_network
+from tests.sweeps import examples, sweep
+from tinytorch.int8 import tables
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.fold import fold
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch.quantize.run_float import run_float
-from tinytorch_core.model import ADD, AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LOGISTIC,
+    MAX_POOL,
+    MUL,
+)
 from tinytorch_core.qops import ADD_SHIFT
 from tinytorch_core.quant import quantize_multiplier
 
-CASES = 100
+CASES = examples(40, long=100)
 RANGES = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)]
 
 
@@ -92,7 +103,23 @@ def added(node: Node, a: Quant, b: Quant, y: Quant) -> Operation:
     )
 
 
-def random_net(kind: int, rng, signal: bool = False, per_channel: bool = True):
+def multiplied(node: Node, a: Quant, b: Quant, y: Quant) -> Operation:
+    row = (-b.zero_point, *quantize_multiplier(a.scale * b.scale / y.scale))
+    low, high = clip(node, y)
+    return Operation(
+        node, a.zero_point, y.zero_point, low, high, np.array([row], np.int32), np.zeros(0, np.int8)
+    )
+
+
+def curved(node: Node, x: Quant) -> Operation:
+    empty = np.zeros((0, 3), np.int32)
+    table = tables.logistic(x.scale, x.zero_point)
+    return Operation(node, x.zero_point, -128, -128, 127, empty, table)
+
+
+def random_net(
+    kind: int, rng, signal: bool = False, per_channel: bool = True, channel: bool = False
+):
     """A network around one operation of the kind, and the scales that its file leaves out."""
     x = random_quant(rng, 0.05)
     in_c = int(rng.integers(1, 6))
@@ -101,7 +128,7 @@ def random_net(kind: int, rng, signal: bool = False, per_channel: bool = True):
     if kind == DENSE:
         in_c = int(rng.integers(1, 80))
         geometry = {"in_h": 1, "in_w": 1, "out_h": 1, "out_w": 1}
-    if kind == ADD:
+    if kind in (ADD, MUL, LOGISTIC):
         geometry.update(out_h=geometry["in_h"], out_w=geometry["in_w"])
         for name in ("kernel", "stride", "pad"):
             geometry.update({f"{name}_{axis}": int(name != "pad") for axis in "hw"})
@@ -118,6 +145,23 @@ def random_net(kind: int, rng, signal: bool = False, per_channel: bool = True):
         node = Node("it", ADD, (INPUT, 0), in_c=in_c, out_c=in_c, low=low, high=high, **geometry)
         y = random_quant(rng, x.scale + a.scale)
         operations, quants, scales = [first, added(node, x, a, y)], [a, y], [scale, []]
+    elif kind == MUL:
+        # The second factor is what a depthwise operation makes: of each pixel, or of all of them.
+        size = {"kernel_h": geometry["in_h"], "kernel_w": geometry["in_w"]}
+        one = {**geometry, **size, "out_h": 1, "out_w": 1} if channel else geometry
+        before = Node("before", DEPTHWISE, (INPUT,), in_c=in_c, out_c=in_c, **one)
+        first, a, scale = weighted(before, x, rng, True)
+        node = Node(
+            "it", MUL, (INPUT, 0), in_c=in_c, out_c=in_c, low=low, high=high,
+            **(geometry if channel else {**geometry, **size}),
+        )  # fmt: skip
+        # All products have one sign where zero points are at the ends, so y's is not.
+        y = Quant(random_quant(rng, x.scale * a.scale * 200).scale, int(rng.integers(-99, 99)))
+        operations, quants, scales = [first, multiplied(node, x, a, y)], [a, y], [scale, []]
+    elif kind == LOGISTIC:
+        node = Node("it", LOGISTIC, (INPUT,), in_c=in_c, out_c=in_c, **geometry)
+        y = Quant(1 / 256, -128)
+        operations, quants, scales = [curved(node, x)], [y], [[]]
     else:
         operation, y, scale = weighted(node, x, rng, per_channel)
         operations, quants, scales = [operation], [y], [scale]
@@ -141,8 +185,11 @@ def inputs(net: QuantizedNet, rng, n: int = 4):
         (MAX_POOL, {}), (MAX_POOL, {"signal": True}),
         (AVG_POOL, {}), (AVG_POOL, {"signal": True}),
         (ADD, {}), (ADD, {"signal": True}),
+        (MUL, {}), (MUL, {"signal": True}), (MUL, {"channel": True}),
+        (LOGISTIC, {}), (LOGISTIC, {"signal": True}),
     ],
 )  # fmt: skip
+@sweep
 def test_an_operation_equals_tensorflow_lite_micro(kind, how):
     varied = 0
     for seed in range(CASES):
@@ -156,6 +203,34 @@ def test_an_operation_equals_tensorflow_lite_micro(kind, how):
         varied += len(np.unique(y)) > 2
     # Saturated or constant outputs would prove little.
     assert varied > CASES / 2
+
+
+def logistic_of_all(scale: float, zero_point: int):
+    """What TensorFlow Lite Micro makes of all int8 values of this scale and zero point, (256,)."""
+    x, y = Quant(f32(scale), zero_point), Quant(1 / 256, -128)
+    node = Node("it", LOGISTIC, (INPUT,), 1, 1, 256, 1, 1, 256)
+    net = QuantizedNet("it", [curved(node, x)], (256,), x, (256,), y, [])
+    values = np.arange(-128, 128, dtype=np.int8)[None]
+    return tflm.run(tflm.to_tflite(net, [y], [[]]), values)[0]
+
+
+def test_the_table_of_the_logistic_function_equals_tensorflow_lite_micro():
+    rng = np.random.default_rng(0)
+    scales = [2.0**k for k in range(-26, 9)] + [0.1, 1 / 3, 8 / 127, 16 / 255, 0.0625001, 15.9, 1e3]
+    for scale in [*scales, *2.0 ** rng.uniform(-12, 3, 60)]:
+        for zero_point in {-128, 127, 0, int(rng.integers(-128, 128))}:
+            found = tables.logistic(scale, zero_point)
+            expected = logistic_of_all(scale, zero_point)
+            np.testing.assert_array_equal(found, expected, f"{scale} {zero_point}")
+
+
+def test_the_table_of_the_logistic_function_is_the_function():
+    x = (np.arange(-128, 128) + 5) * f32(0.05)
+    real = 256 / (1 + np.exp(-x)) - 128
+    assert np.abs(tables.logistic(0.05, -5) - np.clip(real, -128, 127)).max() < 0.51
+    for wrong in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="^A scale is positive and finite, and got "):
+            tables.logistic(wrong, 0)
 
 
 def real_scales(nodes, x, net: QuantizedNet):

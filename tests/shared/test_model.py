@@ -279,7 +279,7 @@ def test_another_kind_of_file():
 
 
 def test_a_newer_format_says_so():
-    for version in (4, 5, 65535):
+    for version in (5, 6, 65535):
         said = refused(sealed(*parts(dense(), version=version)))
         assert "format %d" % version in said and "update" in said
 
@@ -348,6 +348,9 @@ def in_bounds(program, arena_bytes):
     if op.kind == model.ADD:
         n = op.out_h * op.out_w * op.out_c
         assert max(op.x, op.x2) + n <= arena_bytes
+    # ... or a table of bytes to its end, whatever the input is.
+    if op.kind == model.LOGISTIC:
+        assert 0 <= op.weight <= len(program) - 256
     assert op.y + op.out_h * op.out_w * op.out_c <= arena_bytes
 
 
@@ -367,6 +370,10 @@ def samples():
     yield record(**dict(image, kind=model.DENSE, in_c=12)) + tail
     yield record(**dict(image, kind=model.ADD, in_c=12, out_c=12)) + tail
     yield record(**dict(image, kind=model.MOVE, y=108, in_c=12, out_c=12)) + tail
+    yield record(**dict(image, kind=model.MUL, in_c=12, out_c=12)) + tail
+    whole = dict(image, kind=model.MUL, in_h=2, in_w=3, kernel_h=2, kernel_w=3, out_h=2, out_w=3)
+    yield record(**whole) + tail
+    yield record(**dict(image, kind=model.LOGISTIC, in_c=12, out_c=12)) + bytes(36 + 256)
 
 
 def test_check_takes_sound_records():
@@ -421,6 +428,26 @@ def test_check_refuses_a_tier_that_its_kind_has_not():
                 assert tier in tiers, (kind, tier)
             except ValueError as e:
                 assert tier not in tiers and "tier of operation 0" in str(e), (kind, tier)
+
+
+def test_an_unknown_kind_asks_for_an_update():
+    for kind in (-(1 << 31), -1, 0, len(model.SINCE), 100, (1 << 31) - 1):
+        said = refused(sealed(*parts(dense(kind=kind))))
+        assert "of kind %d," % kind in said and "update" in said and "damaged" not in said, said
+
+
+def test_mul_takes_as_many_pixels_as_there_are_or_one():
+    programs = [p for p in samples() if p[0] == model.MUL]
+    assert len(programs) == 2
+    for program in programs:
+        for sizes in ((1, 2), (2, 1), (1, 3), (3, 2)):
+            fuzzed = bytearray(program)
+            struct.pack_into("<2i", fuzzed, 4 * model.FIELDS.index("kernel_h"), *sizes)
+            try:
+                model.check(fuzzed, 1, 160)
+                raise AssertionError("taken with %d by %d" % sizes)
+            except ValueError as e:
+                assert "shapes of operation 0" in str(e)
 
 
 def test_check_refuses_more_operations_than_there_are():

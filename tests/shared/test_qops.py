@@ -17,8 +17,10 @@ from tinytorch_core.model import (
     EXACT,
     FIELDS,
     LANE,
+    LOGISTIC,
     MAX_POOL,
     MOVE,
+    MUL,
     RECORD,
 )
 from tinytorch_core.quant import LANE_LIMIT
@@ -104,6 +106,16 @@ def expected(f, x, x2, w, rows):
             total += requantized((b + b_offset) * (1 << 20), b_m, b_s)
             y.append(saturated(requantized(total, y_m, y_s) + y_offset, f))
         return y
+    if kind == MUL:
+        ((offset, multiplier, shift),) = rows
+        y = []
+        for i, a in enumerate(x):
+            b = x2[i if len(x2) == len(x) else i % f["in_c"]]
+            product = requantized((a - zero) * (b + offset), multiplier, shift)
+            y.append(saturated(product + f["y_zero"], f))
+        return y
+    if kind == LOGISTIC:
+        return [w[128 + a] for a in x]
     y = []
     pixels = image(x, f["in_h"], f["in_w"], f["in_c"])
     for i in range(f["out_h"]):
@@ -181,18 +193,22 @@ def check(kind, seed, tier=EXACT, **fixed):
         f["out_c"] = r(1, 4)
     else:
         f["out_c"] = f["in_c"] * (r(1, 3) if kind == DEPTHWISE else 1)
-    if kind in (DENSE, ADD):
+    if kind in (DENSE, ADD, MUL, LOGISTIC):
         f.update(
             dict.fromkeys(("kernel_h", "kernel_w", "stride_h", "stride_w"), 1), pad_h=0, pad_w=0
         )
     if kind == DENSE:
         f.update(in_h=1, in_w=1, out_h=1, out_w=1, in_c=r(1, 50))
-    if kind == ADD:
+    if kind in (ADD, MUL, LOGISTIC):
         f.update(out_h=f["in_h"], out_w=f["in_w"])
+    if kind == MUL and r(0, 1):
+        f.update(kernel_h=f["in_h"], kernel_w=f["in_w"])
     f.update(fixed)
     taps = f["kernel_h"] * f["kernel_w"]
     x = r.int8s(f["in_h"] * f["in_w"] * f["in_c"])
-    x2 = r.int8s(len(x)) if kind == ADD else []
+    x2 = []
+    if kind in (ADD, MUL):
+        x2 = r.int8s(len(x) if kind == ADD else taps * f["in_c"])
     w, rows = [], []
     if kind in (CONV2D, DENSE, DEPTHWISE):
         n = taps if kind == DEPTHWISE else taps * f["in_c"]
@@ -202,6 +218,11 @@ def check(kind, seed, tier=EXACT, **fixed):
         offsets = [r(-127, 128), r(-127, 128), r(-128, 127)]
         shifts = [r(-5, 0), 0, r(-19, -14)]
         rows = [(o, r(1 << 30, (1 << 31) - 1), s) for o, s in zip(offsets, shifts)]
+    elif kind == MUL:
+        multiplier = (r(1 << 30, (1 << 31) - 1), r(0, 1 << 30))[r(0, 9) == 0]
+        rows = [(r(-127, 128), multiplier, (r(-12, -3), r(-31, 14))[r(0, 1)])]
+    elif kind == LOGISTIC:
+        w = [r(-128, 127) for _ in range(256)]
     assert run(f, x, x2, w, rows) == unsigned(expected(f, x, x2, w, rows)), (kind, seed)
 
 
@@ -284,6 +305,46 @@ def test_avg_pool_rounds_halves_away_from_zero():
 def test_add():
     for seed in range(CASES):
         check(ADD, seed)
+
+
+def test_mul():
+    for seed in range(CASES):
+        check(MUL, seed)
+
+
+def test_mul_rounds_halves_twice():
+    # Halves upwards to 31 bits, then away from zero.
+    f = {"kind": MUL, "in_c": 1, "out_c": 1, "low": -128, "high": 127, "pad_h": 0, "pad_w": 0}
+    f.update(dict.fromkeys(("in_h", "in_w", "out_h", "out_w", "stride_h", "stride_w"), 1))
+    f.update(kernel_h=1, kernel_w=1, x_zero=1, y_zero=-2)
+    for x, x2, shift, y in (
+        (4, 1, 0, 2),
+        (-2, 1, 0, -1),
+        (6, 1, -1, 2),
+        (-4, 1, -1, -1),
+        (-5, 1, -1, -2),
+        (4, -1, -1, -1),
+        (4, 1, 2, 6),
+    ):
+        expected = unsigned([y - 2])
+        assert run(f, [x], [x2 - 3], [], [(3, 1 << 30, shift)]) == expected, (x, x2, shift)
+
+
+def test_mul_at_the_largest_products():
+    f = {"kind": MUL, "in_c": 2, "out_c": 2, "low": -128, "high": 127, "pad_h": 0, "pad_w": 0}
+    f.update(dict.fromkeys(("in_h", "in_w", "out_h", "out_w", "stride_h", "stride_w"), 1))
+    f.update(kernel_h=1, kernel_w=1, y_zero=7)
+    for x_zero, x in ((-128, [127, 126]), (127, [-128, -127])):
+        for offset, x2 in ((128, [127, 126]), (-127, [-128, -127])):
+            for multiplier in (0, 1, 1 << 15, (1 << 30) + (1 << 15), (1 << 31) - 1):
+                for shift in range(-31, 15):
+                    f["x_zero"], rows = x_zero, [(offset, multiplier, shift)]
+                    assert run(f, x, x2, [], rows) == unsigned(expected(f, x, x2, [], rows))
+
+
+def test_logistic():
+    for seed in range(CASES):
+        check(LOGISTIC, seed)
 
 
 def test_move_goes_forward():

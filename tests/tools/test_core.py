@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.second_core import SecondCore
+from tests.sweeps import examples, sweep
 from tinytorch.machine.armv6m.thumb import (
     CONDITIONS,
     Assembler,
@@ -379,7 +380,8 @@ def run(core, body, registers, memory):
     return core.read(work, 2 * MEMORY), core.read(STACK - 256, 256)
 
 
-@settings(max_examples=250, deadline=None)
+@sweep
+@settings(max_examples=examples(120, long=400), deadline=None)
 @given(
     body=st.lists(steps(), max_size=40),
     registers=st.lists(

@@ -2,10 +2,40 @@
 
 Words are 32 bits on a board and 64 on the unix port, where ptr32 reads unsigned: what may be
 negative gets its sign back by `(v ^ top) - top`, and 16 bits by `(v ^ 32768) - 32768`.
-p[...] are the FIELDS of tinytorch_core.model in their order, t[...] HEAD's.
+p is a record and t a block of tables: their names are FIELDS of tinytorch_core.model and, after
+_T, HEAD of tinytorch_core.mel.
 """
 
 import micropython
+from micropython import const
+
+# Compiled to numbers: a name that begins with _ takes nothing on the board.
+_X = const(1)
+_Y = const(3)
+_OUT_H = const(7)
+_OUT_C = const(9)
+_KERNEL_H = const(10)
+_STRIDE_H = const(12)
+_LOW = const(18)
+_HIGH = const(19)
+_TABLE = const(20)
+_SCRATCH = const(22)
+
+_T_POINTS = const(0)
+_T_BANDS = const(1)
+_T_FIRST = const(2)
+_T_DOWN = const(4)
+_T_FREE = const(5)
+_T_FLOOR = const(6)
+_T_SHIFT = const(7)
+_T_BIAS = const(9)
+_T_TWIDDLE = const(10)
+_T_WINDOW = const(11)
+_T_ORDER = const(12)
+_T_COUNTS = const(13)
+_T_MATRIX = const(14)
+_T_LOG = const(15)
+_T_WEIGHTS = const(16)
 
 
 @micropython.viper
@@ -13,29 +43,29 @@ def mel(arena, program, at: int):
     code = int(ptr8(program))
     base = int(ptr8(arena))
     p = ptr32(code + at)
-    tables = code + p[20]
+    tables = code + p[_TABLE]
     t = ptr32(tables)
-    n = t[0] >> 1
-    n_bands = t[1]
-    first = t[2]
-    down = t[4]
-    free = t[5]
-    window = ptr16(tables + t[11])
-    order = ptr16(tables + t[12])
-    counts = ptr16(tables + t[13])
-    log = ptr8(tables + t[15])
-    y = ptr8(base + p[3])
-    z = ptr32(base + p[22])
-    levels = ptr32(base + p[22] + 8 * n)
-    taps = p[10]
+    n = t[_T_POINTS] >> 1
+    n_bands = t[_T_BANDS]
+    first = t[_T_FIRST]
+    down = t[_T_DOWN]
+    free = t[_T_FREE]
+    window = ptr16(tables + t[_T_WINDOW])
+    order = ptr16(tables + t[_T_ORDER])
+    counts = ptr16(tables + t[_T_COUNTS])
+    log = ptr8(tables + t[_T_LOG])
+    y = ptr8(base + p[_Y])
+    z = ptr32(base + p[_SCRATCH])
+    levels = ptr32(base + p[_SCRATCH] + 8 * n)
+    taps = p[_KERNEL_H]
     top = 1  # 1 << 31 as a literal would be an object on 32 bits
     top <<= 31
-    floor = ((t[6] & (top | (top - 1))) ^ top) - top
-    low = (p[18] + 128) & 255
-    high = (p[19] + 128) & 255
+    floor = ((t[_T_FLOOR] & (top | (top - 1))) ^ top) - top
+    low = (p[_LOW] + 128) & 255
+    high = (p[_HIGH] + 128) & 255
     row = 0
-    while row < p[7]:
-        x = ptr16(base + p[1] + 2 * row * p[12])
+    while row < p[_OUT_H]:
+        x = ptr16(base + p[_X] + 2 * row * p[_STRIDE_H])
         a = 0
         peak = 0
         while a < taps:
@@ -67,7 +97,7 @@ def mel(arena, program, at: int):
         half = 1
         stage = 0
         while half < n:
-            w = ptr16(tables + t[10])
+            w = ptr16(tables + t[_T_TWIDDLE])
             step = 2 * (n // half)
             k = 0
             while k < half:
@@ -101,7 +131,7 @@ def mel(arena, program, at: int):
             stage += 1
 
         # The power of bin k in z[2 * k].
-        w = ptr16(tables + t[10])
+        w = ptr16(tables + t[_T_TWIDDLE])
         k = 1
         while k <= n >> 1:
             c = (w[2 * k] ^ 32768) - 32768
@@ -125,7 +155,7 @@ def mel(arena, program, at: int):
             k += 1
 
         # Bands: sums in halves of 16 bits; what rose in one segment waits for the next's fall.
-        weights = ptr8(tables + t[16])
+        weights = ptr8(tables + t[_T_WEIGHTS])
         a = 2 * first
         k = 0
         u = 0
@@ -172,10 +202,10 @@ def mel(arena, program, at: int):
             v = ti
             k += 1
 
-        w = ptr16(tables + t[14])
-        bias = ptr32(tables + t[9])
+        w = ptr16(tables + t[_T_MATRIX])
+        bias = ptr32(tables + t[_T_BIAS])
         k = 0
-        while k < p[9]:
+        while k < p[_OUT_C]:
             v = bias[k]
             a = 0
             while a < n_bands:
@@ -184,7 +214,7 @@ def mel(arena, program, at: int):
                 a += 1
             w = ptr16(int(w) + 2 * n_bands)
             v = ((v & (top | (top - 1))) ^ top) - top
-            v = (v >> t[7]) + 128
+            v = (v >> t[_T_SHIFT]) + 128
             if v < low:
                 v = low
             if v > high:

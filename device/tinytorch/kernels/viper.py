@@ -10,10 +10,48 @@ Requantization without a 64-bit product: with a = a1 * 2**15 + a0 and m = m1 * 2
     (a * m + 2**30) >> 31 = (a1 * m1 + ((a1 * m0 + a0 * m1 + (a0 * m0 >> 15) + 2**15) >> 15)) >> 1
 where the inner sum is shifted in two parts, so that neither overflows. It stands here twice because
 a call from viper goes through Python's calling convention, which would allocate.
-p[...] are the FIELDS of tinytorch_core.model in their order.
+p is a record; the names of its FIELDS, of kinds and of the tier are those of tinytorch_core.model.
 """
 
 import micropython
+from micropython import const
+
+# Compiled to numbers: a name that begins with _ takes nothing on the board.
+_KIND = const(0)
+_X = const(1)
+_X2 = const(2)
+_Y = const(3)
+_IN_H = const(4)
+_IN_W = const(5)
+_IN_C = const(6)
+_OUT_H = const(7)
+_OUT_W = const(8)
+_OUT_C = const(9)
+_KERNEL_H = const(10)
+_KERNEL_W = const(11)
+_STRIDE_H = const(12)
+_STRIDE_W = const(13)
+_PAD_H = const(14)
+_PAD_W = const(15)
+_X_ZERO = const(16)
+_Y_ZERO = const(17)
+_LOW = const(18)
+_HIGH = const(19)
+_TABLE = const(20)
+_WEIGHT = const(21)
+_SCRATCH = const(22)
+_TIER = const(23)
+
+_CONV2D = const(1)
+_DEPTHWISE = const(2)
+_DENSE = const(3)
+_MAX_POOL = const(4)
+_AVG_POOL = const(5)
+_ADD = const(6)
+_MOVE = const(7)
+_MUL = const(9)
+_LOGISTIC = const(10)
+_LANE = const(1)
 
 
 @micropython.viper
@@ -27,35 +65,35 @@ def _weighted(d: ptr32, k: ptr8, acc: int):
     base = int(d)
     code = int(k)
     p = ptr32(code + acc)
-    y = ptr8(base + p[3])
-    patch = ptr32(base + p[22])
-    in_h = p[4]
-    in_w = p[5]
-    in_c = p[6]
-    out_c = p[9]
-    kernel_h = p[10]
-    kernel_w = p[11]
-    depthwise = p[0] == 2
+    y = ptr8(base + p[_Y])
+    patch = ptr32(base + p[_SCRATCH])
+    in_h = p[_IN_H]
+    in_w = p[_IN_W]
+    in_c = p[_IN_C]
+    out_c = p[_OUT_C]
+    kernel_h = p[_KERNEL_H]
+    kernel_w = p[_KERNEL_W]
+    depthwise = p[_KIND] == _DEPTHWISE
     filters = out_c // in_c
-    x_zero = (p[16] + 128) & 255
-    y_zero = (p[17] + 128) & 255
+    x_zero = (p[_X_ZERO] + 128) & 255
+    y_zero = (p[_Y_ZERO] + 128) & 255
     length = kernel_h * kernel_w * in_c
-    low = (p[18] + 128) & 255
-    high = (p[19] + 128) & 255
-    lane = p[23] == 1
+    low = (p[_LOW] + 128) & 255
+    high = (p[_HIGH] + 128) & 255
+    lane = p[_TIER] == _LANE
     top = 1  # 1 << 31 as a literal would be an object on 32 bits
     top <<= 31
     row = 0
-    while row < p[7]:
+    while row < p[_OUT_H]:
         column = 0
-        while column < p[8]:
+        while column < p[_OUT_W]:
             total = 0
             if not depthwise:
                 n = 0
-                h = row * p[12] - p[14]
+                h = row * p[_STRIDE_H] - p[_PAD_H]
                 h_end = h + kernel_h
                 while h < h_end:
-                    w = column * p[13] - p[15]
+                    w = column * p[_STRIDE_W] - p[_PAD_W]
                     w_end = w + kernel_w
                     while w < w_end:
                         if h < 0 or h >= in_h or w < 0 or w >= in_w:
@@ -64,7 +102,7 @@ def _weighted(d: ptr32, k: ptr8, acc: int):
                                 patch[n] = 0
                                 n += 1
                         else:
-                            x = ptr8(base + p[1] + (h * in_w + w) * in_c)
+                            x = ptr8(base + p[_X] + (h * in_w + w) * in_c)
                             i = 0
                             while i < in_c:
                                 v = (x[i] ^ 128) - x_zero
@@ -76,18 +114,18 @@ def _weighted(d: ptr32, k: ptr8, acc: int):
                     h += 1
                 # The weights are read as w + 128, so 128 * total comes off again.
                 total <<= 7
-            t = ptr32(code + p[20])
-            k = ptr8(code + p[21])
+            t = ptr32(code + p[_TABLE])
+            k = ptr8(code + p[_WEIGHT])
             o = 0
             while o < out_c:
                 acc = 0 - total
                 if depthwise:
-                    k = ptr8(code + p[21] + o)
-                    source = base + p[1] + o // filters
-                    h = row * p[12] - p[14]
+                    k = ptr8(code + p[_WEIGHT] + o)
+                    source = base + p[_X] + o // filters
+                    h = row * p[_STRIDE_H] - p[_PAD_H]
                     h_end = h + kernel_h
                     while h < h_end:
-                        w = column * p[13] - p[15]
+                        w = column * p[_STRIDE_W] - p[_PAD_W]
                         w_end = w + kernel_w
                         while w < w_end:
                             if h >= 0 and h < in_h and w >= 0 and w < in_w:
@@ -160,27 +198,27 @@ def _pool(arena, program, at: int):
     """MAX_POOL and AVG_POOL."""
     p = ptr32(int(ptr8(program)) + at)
     base = int(ptr8(arena))
-    y = ptr8(base + p[3])
-    in_h = p[4]
-    in_w = p[5]
-    in_c = p[6]
-    low = (p[18] + 128) & 255
-    high = (p[19] + 128) & 255
+    y = ptr8(base + p[_Y])
+    in_h = p[_IN_H]
+    in_w = p[_IN_W]
+    in_c = p[_IN_C]
+    low = (p[_LOW] + 128) & 255
+    high = (p[_HIGH] + 128) & 255
     row = 0
-    while row < p[7]:
+    while row < p[_OUT_H]:
         column = 0
-        while column < p[8]:
+        while column < p[_OUT_W]:
             c = 0
             while c < in_c:
-                x = base + p[1] + c
+                x = base + p[_X] + c
                 best = 0
                 total = 0
                 n = 0
-                h = row * p[12] - p[14]
-                h_end = h + p[10]
+                h = row * p[_STRIDE_H] - p[_PAD_H]
+                h_end = h + p[_KERNEL_H]
                 while h < h_end:
-                    w = column * p[13] - p[15]
-                    w_end = w + p[11]
+                    w = column * p[_STRIDE_W] - p[_PAD_W]
+                    w_end = w + p[_KERNEL_W]
                     while w < w_end:
                         if h >= 0 and h < in_h and w >= 0 and w < in_w:
                             q = ptr8(x + (h * in_w + w) * in_c)
@@ -191,7 +229,7 @@ def _pool(arena, program, at: int):
                                 best = v
                         w += 1
                     h += 1
-                if p[0] == 5:  # AVG_POOL
+                if p[_KIND] == _AVG_POOL:
                     if total > 0:
                         best = 128 + (total + (n >> 1)) // n
                     else:
@@ -211,14 +249,14 @@ def _pool(arena, program, at: int):
 def _add(arena, program, at: int):
     p = ptr32(int(ptr8(program)) + at)
     base = int(ptr8(arena))
-    t = ptr32(int(ptr8(program)) + p[20])
-    x = ptr8(base + p[1])
-    x2 = ptr8(base + p[2])
-    y = ptr8(base + p[3])
-    n = p[7] * p[8] * p[9]
+    t = ptr32(int(ptr8(program)) + p[_TABLE])
+    x = ptr8(base + p[_X])
+    x2 = ptr8(base + p[_X2])
+    y = ptr8(base + p[_Y])
+    n = p[_OUT_H] * p[_OUT_W] * p[_OUT_C]
     y_zero = (t[6] + 128) & 255
-    low = (p[18] + 128) & 255
-    high = (p[19] + 128) & 255
+    low = (p[_LOW] + 128) & 255
+    high = (p[_HIGH] + 128) & 255
     top = 1  # 1 << 31 as a literal would be an object on 32 bits
     top <<= 31
     i = 0
@@ -270,24 +308,96 @@ def _add(arena, program, at: int):
 
 
 @micropython.viper
+def _mul(arena, program, at: int):
+    """MUL. With m = m1 * 2**16 + m0 and m0 from -2**15, both products with a * b, which has 17
+    bits, fit 32; their lowest 16 bits are below the half that rounds."""
+    p = ptr32(int(ptr8(program)) + at)
+    base = int(ptr8(arena))
+    t = ptr32(int(ptr8(program)) + p[_TABLE])
+    x = ptr8(base + p[_X])
+    y = ptr8(base + p[_Y])
+    n = p[_OUT_H] * p[_OUT_W] * p[_OUT_C]
+    n2 = p[_KERNEL_H] * p[_KERNEL_W] * p[_IN_C]
+    x_zero = (p[_X_ZERO] + 128) & 255
+    x2_zero = 128 - (((t[0] + 128) & 511) - 128)
+    y_zero = (p[_Y_ZERO] + 128) & 255
+    low = (p[_LOW] + 128) & 255
+    high = (p[_HIGH] + 128) & 255
+    m1 = (t[1] >> 16) + ((t[1] >> 15) & 1)
+    m0 = ((t[1] & 65535) ^ 32768) - 32768
+    shift = ((t[2] + 32) & 63) - 32
+    right = 0
+    if shift < 0:
+        right = 0 - shift
+        shift = 0
+    if right > 18:  # no product reaches a half of that
+        right = 18
+    shift = 15 - shift
+    first = 1 << shift >> 1
+    half = 1 << right >> 1
+    i = 0
+    while i < n:
+        x2 = ptr8(base + p[_X2])
+        end = i + n2
+        while i < end:
+            a = ((x[i] ^ 128) - x_zero) * ((x2[0] ^ 128) - x2_zero)
+            v = (a * m1 + ((a * m0) >> 16) + first) >> shift
+            if right:
+                if v < 0:
+                    v -= 1
+                v = (v + half) >> right
+            v += y_zero
+            if v < low:
+                v = low
+            if v > high:
+                v = high
+            y[i] = v ^ 128
+            x2 = ptr8(int(x2) + 1)
+            i += 1
+
+
+@micropython.viper
+def _logistic(arena, program, at: int):
+    p = ptr32(int(ptr8(program)) + at)
+    base = int(ptr8(arena))
+    t = ptr8(int(ptr8(program)) + p[_WEIGHT])
+    x = ptr8(base + p[_X])
+    y = ptr8(base + p[_Y])
+    n = p[_OUT_H] * p[_OUT_W] * p[_OUT_C]
+    i = 0
+    while i < n:
+        y[i] = t[x[i] ^ 128]
+        i += 1
+
+
+@micropython.viper
 def _move(arena, program, at: int):
     p = ptr32(int(ptr8(program)) + at)
     base = int(ptr8(arena))
-    n = p[4] * p[5] * p[6]
+    n = p[_IN_H] * p[_IN_W] * p[_IN_C]
     i = 0
-    if (p[1] | p[3]) & 3 == 0:
-        words = ptr32(base + p[1])
-        to = ptr32(base + p[3])
+    if (p[_X] | p[_Y]) & 3 == 0:
+        words = ptr32(base + p[_X])
+        to = ptr32(base + p[_Y])
         while i < n >> 2:
             to[i] = words[i]
             i += 1
         i <<= 2
-    x = ptr8(base + p[1])
-    y = ptr8(base + p[3])
+    x = ptr8(base + p[_X])
+    y = ptr8(base + p[_Y])
     while i < n:
         y[i] = x[i]
         i += 1
 
 
-# By the numbers of tinytorch_core.model; 8, MEL, is in sound.py.
-KERNELS = {1: _weighted, 2: _weighted, 3: _weighted, 4: _pool, 5: _pool, 6: _add, 7: _move}
+KERNELS = {
+    _CONV2D: _weighted,
+    _DEPTHWISE: _weighted,
+    _DENSE: _weighted,
+    _MAX_POOL: _pool,
+    _AVG_POOL: _pool,
+    _ADD: _add,
+    _MOVE: _move,
+    _MUL: _mul,
+    _LOGISTIC: _logistic,
+}  # MEL is in sound.py

@@ -1,21 +1,18 @@
 """Changes of arrays in place: what memory was changed, and when; and which tensors share it.
 
-Time is counted in `numbers`, which tensors and changes have in common: a change with a number above
-that of a tensor came after it. What follows for gradients is in tinytorch.autograd.
+Time is counted by `sequence_nr`, which tensors and changes have in common: a change with a number
+above that of a tensor came after it. What follows for gradients is in tape.py.
 """
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tinytorch.ops.array import Array
 
-if TYPE_CHECKING:
-    from tinytorch.autograd.tensor import Tensor
-
-numbers = itertools.count()
+sequence_nr = itertools.count()
 last_change = -1
 
 _Range = tuple[int, int]  # of addresses
@@ -23,15 +20,16 @@ _changes: dict[int, tuple[dict[_Range, int], Any]] = {}  # by the id of the arra
 _MANY = 64
 
 
-class Place(NamedTuple):
+class MemoryRange(NamedTuple):
     """Where an array's numbers are. Who changes the same ones in each step looks it up once."""
 
     owner: Array
     range: _Range
 
 
-def place(array: Array) -> Place:
-    return Place(owner_of(array), _range(array))
+def memory_range(array: Array) -> MemoryRange:
+    """Where the numbers of an array are."""
+    return MemoryRange(owner_of(array), _range(array))
 
 
 def changed(array: Array) -> None:
@@ -40,18 +38,18 @@ def changed(array: Array) -> None:
     For all who write `tensor.data` themselves. A gradient that was to be worked out from the old
     numbers raises a RuntimeError then, where it would be wrong in silence.
     """
-    changed_at(place(array))
+    changed_at(memory_range(array))
 
 
-def changed_at(where: Place) -> None:
-    """The same for those who know the place already, as optimizers do."""
+def changed_at(where: MemoryRange) -> None:
+    """The same for those who know its memory range already, as optimizers do."""
     global last_change
     owner, part = where
     key = id(owner)
     if key not in _changes:
         _changes[key] = {}, weakref.ref(owner, lambda _: _changes.pop(key, None))
     ranges = _changes[key][0]
-    last_change = next(numbers)
+    last_change = next(sequence_nr)
     if len(ranges) > _MANY:
         ranges.clear()
         part = _range(owner)
@@ -83,21 +81,28 @@ def changed_since(array: Array, number: int) -> bool:
     return any(n > number and s < end and start < e for (s, e), n in known[0].items())
 
 
-class Family:
+class Aliased(Protocol):
+    """A tensor, as far as its memory goes."""
+
+    data: Array
+    _aliases: Any
+
+
+class AliasSet:
     """Tensors that may share memory: one, its views and theirs."""
 
-    def __init__(self, first: "Tensor") -> None:
+    def __init__(self, first: Aliased) -> None:
         self.members = [weakref.ref(first)]
         self.limit = 16
 
-    def add(self, t: "Tensor") -> None:
-        t._family = self
+    def add(self, t: Aliased) -> None:
+        t._aliases = self
         self.members.append(weakref.ref(t))
         if len(self.members) > self.limit:  # a parameter has views in every step
             self.members = [m for m in self.members if m() is not None]
             self.limit = 16 + 2 * len(self.members)
 
-    def others(self, t: "Tensor") -> "list[Tensor]":
+    def others(self, t: Aliased) -> list[Any]:
         """Those that share memory with t."""
         found = [m() for m in self.members]
         return [

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch.autograd.tensor import Size, Tensor
+from tinytorch.autograd.tape import Size
+from tinytorch.autograd.tensor import Tensor, copied
 from tinytorch.dtypes import float32, int64
 from tinytorch.ops.array import Array
 from tinytorch.random import generator
@@ -18,11 +19,7 @@ from tinytorch_core import shapes
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A copy of the numbers; Python floats become float32, arrays keep their type."""
-    try:
-        own = data if isinstance(data, Tensor) else Tensor(data)
-    except ValueError:
-        raise ValueError("tensor: the rows have different lengths.") from None
-    return Tensor(np.array(own.data, dtype), requires_grad)
+    return Tensor(copied(data, dtype), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DTypeLike | None = None) -> Tensor:

@@ -8,27 +8,17 @@ import numpy as np
 
 from tinytorch import ops
 from tinytorch.autograd import creation, joining
-from tinytorch.autograd.tensor import Tensor, apply, where
-from tinytorch.nn.attention import self_attention
-from tinytorch.nn.recurrent import gru, lstm, rnn
-from tinytorch.ops.array import Array, Operation, Result
+from tinytorch.autograd.methods.elementwise import where
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.ops.array import Operation
 from tinytorch_core import shapes
-
-
-def below(a: Array) -> Result:
-    """The normal distribution's share below a."""
-    share = (ops.erf(a * a.dtype.type(math.sqrt(0.5))) + 1) * a.dtype.type(0.5)
-
-    def of_a(g: Array) -> Array:
-        return g * np.exp(a * a * -0.5) * a.dtype.type(1 / math.sqrt(2 * math.pi))
-
-    return share, (of_a,)
 
 
 def _gelu(a: Tensor, *, approximate: str) -> Tensor:
     if approximate == "tanh":
         return a * ((a * a * 0.044715 + 1) * a * math.sqrt(8 / math.pi)).sigmoid()
-    return a * apply(below, a)
+    return a * apply(ops.normal_cdf, a)
 
 
 def _normalize(a: Tensor, *, dim: int, eps: float) -> Tensor:
@@ -199,7 +189,7 @@ def _lstm(
     return joining.stack([*(states[::-1] if reverse else states), c])
 
 
-COMPOSITIONS: dict[Operation, Callable[..., Tensor]] = {
+DECOMPOSITIONS: dict[Operation, Callable[..., Tensor]] = {
     ops.prod: _prod,
     ops.cumprod: _cumprod,
     ops.elu: lambda a, alpha: where(a > 0, a, alpha * a.clamp(max=0.0).expm1()),
@@ -213,8 +203,8 @@ COMPOSITIONS: dict[Operation, Callable[..., Tensor]] = {
     ops.batch_norm: _batch_norm,
     ops.layer_norm: _layer_norm,
     ops.attention: _attention,
-    self_attention: _self_attention,
-    rnn: _rnn,
-    gru: _gru,
-    lstm: _lstm,
+    ops.self_attention: _self_attention,
+    ops.rnn: _rnn,
+    ops.gru: _gru,
+    ops.lstm: _lstm,
 }

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.autograd.tensor import Tensor, apply, promoted
+from tinytorch.autograd.methods.elementwise import promoted
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch_core import shapes
 
 

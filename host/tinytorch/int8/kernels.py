@@ -20,9 +20,11 @@ from tinytorch_core.model import (
     DENSE,
     DEPTHWISE,
     LANE,
+    LOGISTIC,
     MAX_POOL,
     MEL,
     MOVE,
+    MUL,
     Op,
 )
 from tinytorch_core.qops import ADD_SHIFT
@@ -125,6 +127,23 @@ def add(arena: Int8, program: bytes, at: int) -> None:
     _output(arena, op, requantize(total, multiplier[2], shift[2]) + offset[2])
 
 
+def mul(arena: Int8, program: bytes, at: int) -> None:
+    op = Op(program, at)
+    offset, multiplier, shift = _rows(program, op, 1)
+    n = op.kernel_h * op.kernel_w * op.in_c
+    a = _input(arena, op, op.x).astype(np.int64) - op.x_zero
+    b = arena[:, op.x2 : op.x2 + n].astype(np.int64) + offset
+    b = b.reshape(-1, op.kernel_h, op.kernel_w, op.in_c)
+    _output(arena, op, requantize(a * b, multiplier, shift) + op.y_zero)
+
+
+def logistic(arena: Int8, program: bytes, at: int) -> None:
+    op = Op(program, at)
+    table = np.frombuffer(program, np.int8, 256, op.weight)
+    n = op.in_h * op.in_w * op.in_c
+    arena[:, op.y : op.y + n] = table[arena[:, op.x : op.x + n].astype(np.int64) + 128]
+
+
 def move(arena: Int8, program: bytes, at: int) -> None:
     op = Op(program, at)
     n = op.in_h * op.in_w * op.in_c
@@ -140,4 +159,6 @@ KERNELS: dict[int, Callable[[Int8, bytes, int], None]] = {
     ADD: add,
     MOVE: move,
     MEL: mel,
+    MUL: mul,
+    LOGISTIC: logistic,
 }

@@ -1,12 +1,12 @@
 """Which kernel runs which operation of a model: the cheapest ones for all operations together."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tinytorch.machine.backend import Backend
-from tinytorch.machine.flow import data_flow
-from tinytorch.machine.kernel import BYTES, Candidates, Choice, Shape, Task, name_of
+from tinytorch.machine.kernel import BYTES, Candidates, Choice, Shape, Task
 from tinytorch.quantize import lanes
+from tinytorch.quantize.flow import DataFlow
+from tinytorch.quantize.operations import kind_of
 from tinytorch_core.model import Op
 
 
@@ -30,7 +30,7 @@ def choose(
         notes = [*offered.notes]
         if not shapes:
             shapes = [None]
-            notes.append(f"Operation {i} ({name_of(op.kind)}) runs in viper: {offered.refusal}.")
+            notes.append(f"Operation {i} ({kind_of(op).name}) runs in viper: {offered.refusal}.")
         best: dict[int, tuple[int, list[Choice]]] = {}
         for layout, (spent, choices) in ways.items():
             for shape in shapes:
@@ -48,11 +48,10 @@ def choose(
 def chains(ops: Sequence[Op]) -> list[bool]:
     """Whether an operation reads what the one before it writes, in that shape, and nobody else
     does."""
-    sources = data_flow(ops)
-    readers = Counter(source for read in sources for source in set(read))
+    flow = DataFlow.of_records(ops)
 
     def chained(i: int) -> bool:
-        if i == 0 or sources[i] != (i - 1,) or readers[i - 1] != 1:
+        if i == 0 or flow.sources[i] != (i - 1,) or flow.readers(i - 1) != [i]:
             return False
         a, b = ops[i - 1], ops[i]
         return (a.out_h, a.out_w, a.out_c) == (b.in_h, b.in_w, b.in_c)

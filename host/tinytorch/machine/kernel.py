@@ -10,30 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinytorch_core.model import (
-    ADD,
-    AVG_POOL,
-    CONV2D,
-    DENSE,
-    DEPTHWISE,
-    LANE,
-    MAX_POOL,
-    MEL,
-    MOVE,
-    Op,
-)
+from tinytorch.quantize.operations import kind_of, output_size
+from tinytorch_core.model import LANE, Op
 
 BYTES = 0  # the layout of the specification: int8, channels last
-NAMES = {
-    CONV2D: "conv", DEPTHWISE: "depthwise", DENSE: "dense",
-    MAX_POOL: "max pool", AVG_POOL: "average pool", ADD: "add", MOVE: "move", MEL: "mel",
-}  # fmt: skip
-WEIGHTED = (CONV2D, DEPTHWISE, DENSE)  # kinds that have two tiers
-
-
-def name_of(kind: int) -> str:
-    """The name of a kind of operation, as plans and notes say it."""
-    return NAMES.get(kind, f"kind {kind}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +105,7 @@ class Shape(ABC):
 
     def output_bytes(self, op: Op) -> int:
         """Bytes of the arena that are written at y, with what may be written behind the output."""
-        return op.out_h * op.out_w * op.out_c
+        return output_size(op)
 
     def scratch_bytes(self, op: Op, program: bytes) -> int:
         """Bytes of the arena that are needed beside inputs and output."""
@@ -163,7 +143,7 @@ class Choice:
     @property
     def tier(self) -> str | None:
         """Whose kernel it is, where there are two tiers."""
-        if self.op.kind not in WEIGHTED:
+        if LANE not in kind_of(self.op).tiers:
             return None
         return "lane" if self.op.tier == LANE and not self.broken else "exact"
 

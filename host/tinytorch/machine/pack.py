@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tinytorch.machine.backend import Backend
 from tinytorch.machine.choose import choose
-from tinytorch.machine.flow import data_flow, input_bytes
 from tinytorch.machine.kernel import Body, Call, Choice, Shape
 from tinytorch.modelfile.arena import Buffer, place
 from tinytorch.modelfile.runtime import Model
 from tinytorch.modelfile.section import HEADER_BYTES, STEP_BYTES, VIPER, Step, section
+from tinytorch.quantize.flow import DataFlow
 from tinytorch.quantize.ir import INPUT
-from tinytorch_core import mel
-from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE, Op
+from tinytorch.quantize.operations import input_size, kind_of, output_size
+from tinytorch_core.model import MOVE, Op
 
 
 @dataclass
@@ -48,7 +48,7 @@ def pack(model: Model, backend: Backend) -> Packed:
         if any(c.shape and i in viper for i, c in enumerate(choices)):
             continue
         if _shrink(codes, choices, backend) <= backend.most_code:
-            return _write(choices, program, codes, backend)
+            return _write(model, choices, program, codes, backend)
         # The kernel that saves least goes; what used it runs in viper.
         saved = {
             shape: sum(backend.viper_cycles(c.op) - c.cycles for c in choices if c.shape == shape)
@@ -75,13 +75,14 @@ def _shrink(codes: dict[Shape, bytes], choices: list[Choice], backend: Backend) 
 class _Arena:
     """Where a model's tensors lie on the board while these choices run."""
 
-    def __init__(self, choices: Sequence[Choice], program: bytes) -> None:
+    def __init__(self, model: Model, choices: Sequence[Choice], program: bytes) -> None:
         ops = [choice.op for choice in choices]
-        self.sources = data_flow(ops)
+        self._ops = ops
+        self._flow = DataFlow.of_records(ops)
         # What MOVE keeps of the input or of an operation's output stands in front of it, always.
         self._kept = {
-            sources[0]: input_bytes(op)
-            for op, sources in zip(ops, self.sources, strict=True)
+            sources[0]: input_size(op)
+            for op, sources in zip(ops, self._flow.sources, strict=True)
             if op.kind == MOVE
         }
         end = len(ops)
@@ -90,14 +91,14 @@ class _Arena:
             kept = self._kept.get(of, 0)
             return Buffer(kept + size, 0, end) if kept else Buffer(size, step, step)
 
-        reader = next(op for op in ops if op.kind != MOVE)
-        self._input = buffer(input_bytes(reader) - self._kept.get(INPUT, 0), INPUT, 0)
+        self._input_bytes = len(model.input)
+        self._input = buffer(self._input_bytes, INPUT, 0)
         self._outputs = [buffer(_output_bytes(c), i, i) for i, c in enumerate(choices)]
         self._scratch = [Buffer(_scratch_bytes(c, program), i, i) for i, c in enumerate(choices)]
-        for i, sources in enumerate(self.sources):
+        for i, sources in enumerate(self._flow.sources):
             for source in sources:
-                buffer_read = self._input if source == INPUT else self._outputs[source]
-                buffer_read.last = max(buffer_read.last, i)
+                read = self._buffer(source)
+                read.last = max(read.last, i)
         last = max(i for i, op in enumerate(ops) if op.kind != MOVE)
         self._outputs[last].last = end
         self.bytes = place([self._input, *self._outputs, *self._scratch])
@@ -106,35 +107,48 @@ class _Arena:
 
     def tensors(self, i: int, op: Op) -> tuple[int, int, int, int]:
         """Of an operation: x, x2 (x where it has one input), y and scratch."""
-        x = [self._input.at if j == INPUT else self._outputs[j].at for j in self.sources[i]]
-        y = self._outputs[i].at + self._kept.get(i, 0)
+        sources = self._flow.sources[i]
         if op.kind == MOVE:  # within what it moves
-            y, x = x[0], [x[0] + op.x - op.y]
-        return x[0], x[-1], y, self._scratch[i].at
+            y = self._buffer(sources[0]).at
+            x = y + op.x - op.y
+            return x, x, y, self._scratch[i].at
+        sizes = kind_of(op).input_sizes(op)
+        inputs = [self._newest(j, n) for j, n in zip(sources, sizes, strict=True)]
+        return (
+            inputs[0],
+            inputs[-1],
+            self._outputs[i].at + self._kept.get(i, 0),
+            self._scratch[i].at,
+        )
+
+    def _buffer(self, source: int) -> Buffer:
+        return self._input if source == INPUT else self._outputs[source]
+
+    def _newest(self, source: int, size: int) -> int:
+        """Where the newest `size` bytes of a source are, behind what others need of it."""
+        new = self._input_bytes if source == INPUT else output_size(self._ops[source])
+        return self._buffer(source).at + self._kept.get(source, 0) + new - size
 
 
 def _output_bytes(choice: Choice) -> int:
     op = choice.op
     if op.kind == MOVE:
         return 0  # its output is a part of what it moves
-    return choice.shape.output_bytes(op) if choice.shape else op.out_h * op.out_w * op.out_c
+    return choice.shape.output_bytes(op) if choice.shape else output_size(op)
 
 
 def _scratch_bytes(choice: Choice, program: bytes) -> int:
     op = choice.op
     if choice.shape:
         return choice.shape.scratch_bytes(op, program)
-    if op.kind == MEL:
-        return mel.scratch_bytes(*struct.unpack_from("<2i", program, op.table))
-    # The window that a kernel gathers as int32, see device/tinytorch/kernels/viper.py.
-    return 4 * op.kernel_h * op.kernel_w * op.in_c if op.kind in (CONV2D, DENSE) else 0
+    return kind_of(op).scratch(op, program[op.table :])
 
 
 def _write(
-    choices: list[Choice], program: bytes, codes: dict[Shape, bytes], backend: Backend
+    model: Model, choices: list[Choice], program: bytes, codes: dict[Shape, bytes], backend: Backend
 ) -> Packed:
     """Place the tensors, and write the section."""
-    arena = _Arena(choices, program)
+    arena = _Arena(model, choices, program)
     body = Body(HEADER_BYTES + STEP_BYTES * len(choices))
     places = {shape: body.put(code) for shape, code in codes.items()}
     prepare = backend.prepare(choices, body)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from tinytorch.quantize.ir import INPUT, Operation, QuantizedNet
-from tinytorch_core.mel import scratch_bytes
-from tinytorch_core.model import CONV2D, DENSE, MEL
+from tinytorch.quantize.ir import INPUT, QuantizedNet
+from tinytorch.quantize.operations import kind_of, output_size
 
 
 @dataclass
@@ -18,7 +17,7 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ArenaPlan:
     """Arena offsets in bytes: the input, each operation's output, each one's scratch.
 
     What was kept of earlier inputs or outputs stands right before them.
@@ -34,37 +33,28 @@ def align(n: int, to: int) -> int:
     return (n + to - 1) // to * to
 
 
-def plan(net: QuantizedNet) -> Plan:
+def plan(net: QuantizedNet) -> ArenaPlan:
     """Place every tensor as tinytorch_core.qops and viper kernels want it."""
     steps = len(net.operations)
-    first = net.operations[0].node
-    start = Buffer(first.in_h * first.in_w * first.in_c, 0, steps if net.kept else 0)
+    start = Buffer(net.kept + net.input_bytes, 0, steps if net.kept else 0)
     outputs, scratch = [], []
     for i, operation in enumerate(net.operations):
         node = operation.node
-        size = operation.kept + node.out_h * node.out_w * node.out_c
+        size = operation.kept + output_size(node)
         outputs.append(Buffer(size, 0, steps) if operation.kept else Buffer(size, i, i))
-        scratch.append(Buffer(_scratch(operation), i, i))
+        work = kind_of(node, f"Layer {node.name}").scratch(node, operation.table.tobytes())
+        scratch.append(Buffer(work, i, i))
         for source in node.inputs:
             used = start if source == INPUT else outputs[source]
             used.last = max(used.last, i)
     outputs[-1].last = steps
     arena_bytes = place([start, *outputs, *scratch])
-    return Plan(
+    return ArenaPlan(
         start.at + net.kept,
         [b.at + o.kept for b, o in zip(outputs, net.operations, strict=True)],
         [b.at for b in scratch],
         arena_bytes,
     )
-
-
-def _scratch(operation: Operation) -> int:
-    node = operation.node
-    if node.kind == MEL:
-        return scratch_bytes(*operation.table.reshape(-1)[:2].tolist())
-    # The window that a kernel gathers as int32, see device/tinytorch/kernels/viper.py.
-    taps = node.kernel_h * node.kernel_w * node.in_c if node.kind in (CONV2D, DENSE) else 0
-    return 4 * taps
 
 
 def place(buffers: list[Buffer]) -> int:

@@ -1,7 +1,5 @@
 """Write the model file that tinytorch_core.model reads."""
 
-import binascii
-import hashlib
 import json
 import math
 import struct
@@ -12,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.modelfile.arena import align, plan
+from tinytorch.modelfile.header import Header, seal
 from tinytorch.modelfile.runtime import Model
-from tinytorch.quantize.ir import INPUT, QuantizedNet
+from tinytorch.quantize.ir import INPUT, QuantizedNet, record
+from tinytorch.quantize.operations import kind_of, output_size
 from tinytorch_core.model import (
-    CRC_FROM,
     FIELDS,
-    HEADER,
     HEADER_BYTES,
     MAGIC,
     MOVE,
     RECORD,
     RECORD_BYTES,
-    VERSION,
 )
 
 ALIGN = 16  # of the program in the file and of weights in the program: a flash page divides by it
@@ -49,40 +46,38 @@ def _program(net: QuantizedNet) -> tuple[bytes, int, int, int, int]:
     """Records, tables and weights; how many records; then the arena's size and the places of input
     and output."""
     layout = plan(net)
-    # What is kept of a source stands in front of it, and whoever reads that begins there.
-    kept = {INPUT: net.kept, **{i: operation.kept for i, operation in enumerate(net.operations)}}
-    new = {INPUT: _input_bytes(net)}
-    begin = {INPUT: layout.input - net.kept}
-    zero = {}  # of what is read there
-    for i, operation in enumerate(net.operations):
-        node = operation.node
-        new[i] = node.out_h * node.out_w * node.out_c
-        begin[i] = layout.outputs[i] - operation.kept
-        zero.update(dict.fromkeys(node.inputs, operation.x_zero))
-    moves = {i: _move(begin[i], kept[i], new[i], zero[i]) for i in kept if kept[i]}
+    operations = net.operations
+    # Of each source what is kept stands in front of what is new.
+    at = {INPUT: layout.input, **dict(enumerate(layout.outputs))}
+    new = {INPUT: net.input_bytes, **{i: output_size(o.node) for i, o in enumerate(operations)}}
+    kept = {INPUT: (net.kept, net.input.zero_point)}
+    kept |= {i: (operation.kept, operation.y_zero) for i, operation in enumerate(operations)}
+    moves = {i: _move(at[i] - n, n, new[i], zero) for i, (n, zero) in kept.items() if n}
     # The input is there already: it moves when it has been read.
     last = [moves.pop(INPUT)] if net.kept else []
     first = [*moves.values()]
-    count = len(first) + len(net.operations) + len(last)
+    count = len(first) + len(operations) + len(last)
     program = bytearray(RECORD_BYTES * count)
     records = []
-    for i, operation in enumerate(net.operations):
+    for i, operation in enumerate(operations):
         table = len(program)
         program += operation.table.astype("<i4").tobytes()
         program += bytes(align(len(program), ALIGN) - len(program))
         weight = len(program)
         program += operation.weight.tobytes()
         program += bytes(align(len(program), ALIGN) - len(program))
-        inputs = operation.node.inputs
-        values = {
-            "x": begin[inputs[0]], "x2": begin[inputs[-1]], "y": layout.outputs[i],
-            "scratch": layout.scratch[i], "x_zero": operation.x_zero, "y_zero": operation.y_zero,
-            "low": operation.low, "high": operation.high, "table": table, "weight": weight,
-            "tier": operation.tier,
-        }  # fmt: skip
-        records.append([values.get(f, getattr(operation.node, f, 0)) for f in FIELDS])
-    for i, record in enumerate([*first, *records, *last]):
-        struct.pack_into(RECORD, program, i * RECORD_BYTES, *record)
+        node = operation.node
+        sizes = kind_of(node, f"Layer {node.name}").input_sizes(node)
+        # A reader takes the newest bytes of a source, as many as it needs.
+        places = [at[j] + new[j] - n for j, n in zip(node.inputs, sizes, strict=True)]
+        records.append(
+            record(
+                operation, x=places[0], x2=places[-1], y=layout.outputs[i],
+                scratch=layout.scratch[i], table=table, weight=weight,
+            )
+        )  # fmt: skip
+    for i, each in enumerate([*first, *records, *last]):
+        struct.pack_into(RECORD, program, i * RECORD_BYTES, *each)
     return bytes(program), count, layout.arena_bytes, layout.input, layout.outputs[-1]
 
 
@@ -97,10 +92,6 @@ def _move(begin: int, kept: int, new: int, fill: int) -> list[int]:
     return [values.get(f, 0) for f in FIELDS]
 
 
-def _input_bytes(net: QuantizedNet) -> int:
-    return int(np.prod(net.input_shape)) * np.dtype(net.type).itemsize
-
-
 def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
     program, operations, arena_bytes, input_at, output_at = _program(net)
     meta = {
@@ -112,14 +103,23 @@ def _file(net: QuantizedNet, vectors: bytes, count: int) -> bytes:
     }
     meta_bytes = json.dumps(meta, separators=(",", ":")).encode()
     meta_at = HEADER_BYTES + len(program)
-    vectors_at = meta_at + len(meta_bytes)
-    body = program + meta_bytes + vectors
-    head = struct.pack(
-        HEADER, MAGIC, VERSION, HEADER_BYTES, HEADER_BYTES + len(body) + 32, 0,
-        HEADER_BYTES, len(program), meta_at, len(meta_bytes), vectors_at, count,
-        arena_bytes, operations, input_at, _input_bytes(net),
-        output_at, int(np.prod(net.output_shape)),
-    )  # fmt: skip
-    crc = binascii.crc32(head[CRC_FROM:] + body)
-    data = head[: CRC_FROM - 4] + struct.pack("<I", crc) + head[CRC_FROM:] + body
-    return data + hashlib.sha256(data).digest()
+    header = Header(
+        magic=MAGIC,
+        version=0,
+        header_bytes=HEADER_BYTES,
+        file_bytes=0,
+        crc=0,
+        program_at=HEADER_BYTES,
+        program_bytes=len(program),
+        meta_at=meta_at,
+        meta_bytes=len(meta_bytes),
+        vectors_at=meta_at + len(meta_bytes),
+        vectors=count,
+        arena_bytes=arena_bytes,
+        operations=operations,
+        input_at=input_at,
+        input_bytes=net.input_bytes,
+        output_at=output_at,
+        output_bytes=int(np.prod(net.output_shape)),
+    )
+    return seal(header, program + meta_bytes + vectors)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.int8.kernels import KERNELS
+from tinytorch.modelfile import header
 from tinytorch_core import model
 
 BATCH = 256  # bounds the memory of a run: the arenas of one batch lie side by side
@@ -43,7 +43,7 @@ class Model(model.Model):
     @property
     def meta_bytes(self) -> int:
         """Length of the file's JSON."""
-        return struct.unpack_from(model.HEADER, self.data)[8]
+        return header.read(self.data).meta_bytes
 
     @property
     def histories(self) -> list[tuple[int, int, int]]:

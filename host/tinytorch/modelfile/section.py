@@ -14,13 +14,13 @@ rules for C functions, and returns 0. `prepare` is the parameter block of one th
 after loading (0: none). Offsets count from the section's start, and are multiples of 4.
 """
 
-import binascii
 import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinytorch_core import model
+from tinytorch.modelfile import header as file_header
+from tinytorch_core.model import HEADER_BYTES as FILE_HEADER_BYTES
 
 MAGIC = b"TTK\n"
 ABI = 1  # how kernels are called
@@ -75,9 +75,8 @@ def section(
 
 def _at(data: bytes) -> int:
     """Where in a model file its section begins."""
-    fields = struct.unpack_from(model.HEADER, data)
-    vectors_at, vectors, input_bytes, output_bytes = (fields[i] for i in (9, 10, 14, 16))
-    return vectors_at + vectors * (input_bytes + output_bytes)
+    header = file_header.read(data)
+    return header.vectors_at + header.vectors * (header.input_bytes + header.output_bytes)
 
 
 def read(data: bytes) -> Section | None:
@@ -101,10 +100,4 @@ def read(data: bytes) -> Section | None:
 
 def attach_section(data: bytes, section: bytes) -> bytes:
     """The model file with this section in place of the one that it may have; b"" for none."""
-    body = data[model.HEADER_BYTES : _at(data)] + section
-    fields = list(struct.unpack_from(model.HEADER, data))
-    fields[1], fields[3] = model.VERSION, model.HEADER_BYTES + len(body) + 32
-    head = struct.pack(model.HEADER, *fields)
-    fields[4] = binascii.crc32(head[model.CRC_FROM :] + body)
-    whole = struct.pack(model.HEADER, *fields) + body
-    return whole + hashlib.sha256(whole).digest()
+    return file_header.seal(file_header.read(data), data[FILE_HEADER_BYTES : _at(data)] + section)

@@ -11,37 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.autograd.tensor import Tensor, apply
+from tinytorch.autograd.tape import apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional, init
 from tinytorch.nn.layers import Dropout, LayerNorm, Linear, ModuleList
 from tinytorch.nn.module import Module, Parameter
-from tinytorch.ops import memory
-from tinytorch.ops.array import Array, Result
-
-
-def self_attention(
-    x: Array, mask: Array | None, *, heads: int, causal: bool, batch_first: bool
-) -> Result:
-    """kernels.attention of all heads: x (N, L, 3 * E) holds queries, keys and values -> (N, L, E).
-
-    Without batch_first (L, N, 3 * E) -> (L, N, E). mask: broadcastable to (N, heads, L, L).
-    """
-    a, b, width = x.shape
-    apart = (a, b, 3, heads, width // 3 // heads)
-    order = (2, 0, 3, 1, 4) if batch_first else (2, 1, 3, 0, 4)
-    there, back = ((0, 2, 1, 3),) * 2 if batch_first else ((1, 2, 0, 3), (2, 0, 1, 3))
-    q, k, v = x.reshape(apart).transpose(order)
-    y, of_each = ops.attention(q, k, v, mask, scale=apart[-1] ** -0.5, causal=causal)
-    assert callable(of_each)
-
-    def gradients(g: Array) -> tuple[Array | None, ...]:
-        result = memory.empty(x.shape, x.dtype)
-        *parts, of_mask = of_each(g.reshape(a, b, *apart[3:]).transpose(there))
-        for place, part in zip(result.reshape(apart).transpose(order), parts, strict=True):
-            place[...] = part
-        return result, of_mask
-
-    return y.transpose(back).reshape(a, b, width // 3), gradients
 
 
 class MultiheadAttention(Module):
@@ -108,7 +82,7 @@ class MultiheadAttention(Module):
             assert self.in_proj_weight is not None
             x = query.linear(self.in_proj_weight, self.in_proj_bias)
             y = apply(
-                self_attention, x, mask, heads=self.num_heads, causal=causal,
+                ops.self_attention, x, mask, heads=self.num_heads, causal=causal,
                 batch_first=self.batch_first,
             )  # fmt: skip
             weights = None
@@ -162,7 +136,7 @@ class MultiheadAttention(Module):
     def _mask(
         self, padding: Tensor | None, attn: Tensor | None, sizes: tuple[int, int, int]
     ) -> Tensor | None:
-        """Both masks as the one of kernels.attention, broadcastable to (N, heads, L, S)."""
+        """Both masks as the one of ops.attention, broadcastable to (N, heads, L, S)."""
         n, length, keys = sizes
         heads = self.num_heads
         masks = []

@@ -6,7 +6,8 @@ reduction, of every loss: "mean" over all its numbers, their "sum", or "none".
 import numpy as np
 
 from tinytorch import ops
-from tinytorch.autograd.tensor import Size, Tensor, apply
+from tinytorch.autograd.tape import Size, apply
+from tinytorch.autograd.tensor import Tensor
 from tinytorch_core import shapes
 
 # Activations. inplace is taken as in PyTorch; the result is a new tensor all the same.

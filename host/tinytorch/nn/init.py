@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from tinytorch.autograd.tensor import Tensor, no_grad
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.ops.array import Array
 from tinytorch.random import generator
 from tinytorch_core import shapes

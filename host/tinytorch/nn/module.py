@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinytorch.autograd import tensor as autograd
-from tinytorch.autograd.tensor import Hook
+from tinytorch.autograd.tape import Hook
+from tinytorch.autograd.tensor import Tensor
 from tinytorch_core import nn as core
 
 
-class Parameter(autograd.Tensor):
+class Parameter(Tensor):
     """A Tensor that a Module lists among its parameters, and that is trained."""
 
     __slots__ = ()
@@ -23,7 +23,7 @@ class Parameter(autograd.Tensor):
 class Module(core.Module):
     """A network or a part of one: set parameters and modules as attributes, write `forward`."""
 
-    Tensor = autograd.Tensor  # type: ignore[assignment]
+    Tensor = Tensor  # type: ignore[assignment]
     Parameter = Parameter  # type: ignore[assignment]
 
     _pre_hooks: dict[Hook, Callable[..., Any]] | None = None  # made when the first one comes
@@ -92,8 +92,8 @@ class Module(core.Module):
             elif parameter.grad is not None:
                 parameter.grad.zero_()
 
-    def _counter(self) -> autograd.Tensor:
-        return autograd.Tensor(np.zeros((), np.int64))
+    def _counter(self) -> Any:
+        return Tensor(np.zeros((), np.int64))
 
 
 def _kind(target: Any) -> str:

@@ -16,6 +16,7 @@ from tinytorch.ops.activations import (
     leaky_relu,
     logsigmoid,
     nll_loss,
+    normal_cdf,
     normalize,
     relu6,
     silu,
@@ -119,11 +120,11 @@ from tinytorch.ops.array import (
     var,
     where,
 )
+from tinytorch.ops.attention import attention, self_attention
 from tinytorch.ops.layers import (
     Pair,
     Window,
     adaptive_avg_pool,
-    attention,
     avg_pool,
     batch_norm,
     conv,
@@ -135,3 +136,4 @@ from tinytorch.ops.layers import (
     max_pool,
     softmax,
 )
+from tinytorch.ops.recurrent import gru, lstm, rnn

@@ -116,6 +116,16 @@ def erf(a: Array) -> Array:
     return np.clip(x, -1, 1, out=x)
 
 
+def normal_cdf(a: Array) -> Result:
+    """The normal distribution's share below a: its cumulative distribution function."""
+    share = (erf(a * a.dtype.type(math.sqrt(0.5))) + 1) * a.dtype.type(0.5)
+
+    def of_a(g: Array) -> Array:
+        return g * np.exp(a * a * -0.5) * a.dtype.type(1 / math.sqrt(2 * math.pi))
+
+    return share, (of_a,)
+
+
 def gelu(a: Array, *, approximate: str) -> Result:
     """a times the normal distribution's share below a, or near it with tanh for approximate "tanh".
 
@@ -132,7 +142,7 @@ def gelu(a: Array, *, approximate: str) -> Result:
 
     else:
         share = empty_like(a)
-        _below(a, share)
+        _normal_cdf(a, share)
 
         def of_a(g: Array) -> Array:
             result = empty_like(a)
@@ -143,7 +153,7 @@ def gelu(a: Array, *, approximate: str) -> Result:
 
 
 @compiled.elementwise
-def _below(a: Array, share: Array) -> None:
+def _normal_cdf(a: Array, share: Array) -> None:
     share[...] = erf(a * a.dtype.type(math.sqrt(0.5)))
     share += 1
     share *= 0.5

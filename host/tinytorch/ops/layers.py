@@ -755,52 +755,7 @@ def _check_range(operation: str, what: str, numbers: Array, end: int) -> None:
         raise ValueError(f"{operation}: {what} {outside} is not one of 0 to {end - 1}.")
 
 
-# For sequences.
-
-
-def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, causal: bool
-) -> Result:
-    """softmax(q kT scale) v: q (..., L, d), k (..., S, d), v (..., S, dv) -> (..., L, dv).
-
-    mask, broadcastable to (..., L, S): bools, True where a query may attend, or floats to add.
-    causal: a query attends to no later key. A query that may attend to nothing gets zeros, as in
-    PyTorch. (Vaswani et al., 2017.)
-    """
-    factor = q.dtype.type(scale)
-    p = _product(q, k.swapaxes(-1, -2))
-    p *= factor
-    if causal:
-        p += np.triu(np.full(p.shape[-2:], -np.inf, q.dtype), 1)
-    if mask is not None:
-        added = np.where(mask, 0, -np.inf).astype(q.dtype) if mask.dtype == bool else mask
-        p = _contiguous(p + added)
-        lost = p.max(-1, keepdims=True, initial=-np.inf) == -np.inf
-        np.copyto(p, 0, where=lost)
-    rows = _rows(p)
-    _softmax(rows, rows)
-    if mask is not None:
-        np.copyto(p, 0, where=lost)
-
-    def gradients(g: Array) -> tuple[Array | None, ...]:
-        of_scores = memory.empty(p.shape, q.dtype)
-        _softmax_of_x(_rows(_product(g, v.swapaxes(-1, -2))), rows, _rows(of_scores))
-        of_mask = of_scores.copy() if mask is not None and mask.dtype.kind == "f" else None
-        of_scores *= factor
-        of_q = _product(of_scores, k, like=q)
-        of_k = _product(of_scores.swapaxes(-1, -2), q, like=k)
-        return of_q, of_k, _product(p.swapaxes(-1, -2), g, like=v), of_mask
-
-    return _product(p, v, like=q), gradients
-
-
-def _product(a: Array, b: Array, like: Array | None = None) -> Array:
-    """a @ b, in memory in the order of `like` if it has its shape: of heads that lie side by side
-    what comes out does too."""
-    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    if like is not None and like.shape == shape:
-        return np.matmul(a, b, out=memory.empty_like(like))
-    return np.matmul(a, b, out=memory.empty(shape, a.dtype))
+# Tables.
 
 
 def embedding(weight: Array, index: Array, *, padding_idx: int | None = None) -> Result:

@@ -452,7 +452,7 @@ def silu_of_a(share, y, g, result):
 
 
 @compiled
-def below(a, share):
+def normal_cdf(a, share):
     """Abramowitz and Stegun, 7.1.26: right to 1e-7."""
     for i in range(len(a)):
         t = ONE / (ONE + float32(0.3275911 / 2**0.5) * abs(a[i]))

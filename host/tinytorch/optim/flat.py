@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinytorch.autograd.aliasing import Place, place
+from tinytorch.autograd.aliasing import MemoryRange, memory_range
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.ops.array import Array
 
@@ -18,7 +18,7 @@ class Span(NamedTuple):
 
     params: list[Tensor]
     data: Array
-    place: Place
+    memory: MemoryRange
     gathered: Array  # where their gradients meet
     moments: list[Array]
     ages: Array  # of each parameter, how many steps it has taken
@@ -27,7 +27,7 @@ class Span(NamedTuple):
         """One array for all of them. Raises ValueError for a gradient of another shape."""
         parts = []
         for p in self.params:
-            g = p.grad.data  # type: ignore[union-attr]
+            g = p.grad.data
             if g.shape != p.data.shape:
                 raise ValueError(f"step: a parameter of shape {p.shape} has a gradient {g.shape}.")
             parts.append(g.reshape(-1))
@@ -111,6 +111,6 @@ class Flat:
         data = self.data[part]
         moments = [self.data if name is None else self._moments[name] for name in names]
         return Span(
-            [self.params[i] for i in run], data, place(data), self._gathered[part],
+            [self.params[i] for i in run], data, memory_range(data), self._gathered[part],
             [flat[part] for flat in moments], self._ages[run[0] : run[-1] + 1],
         )  # fmt: skip

@@ -6,10 +6,9 @@ Most change the rate that they find, so that several of them may act on one opti
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tinytorch.optim import Optimizer
+from tinytorch.optim.optimizer import Optimizer
 
 
 class LRScheduler:
@@ -19,7 +18,7 @@ class LRScheduler:
     attributes but the optimizer and functions are the state. Wrong settings raise ValueError.
     """
 
-    def __init__(self, optimizer: "Optimizer") -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -77,7 +76,7 @@ class LRScheduler:
 class StepLR(LRScheduler):
     """The rate times gamma every step_size epochs."""
 
-    def __init__(self, optimizer: "Optimizer", step_size: int, gamma: float = 0.1) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self._need(step_size >= 1, f"step_size={step_size} is below 1")
         self.step_size = step_size
         self.gamma = gamma
@@ -91,9 +90,7 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """The rate times gamma at each of the milestones, which are epochs."""
 
-    def __init__(
-        self, optimizer: "Optimizer", milestones: Iterable[int], gamma: float = 0.1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1) -> None:
         self.milestones = sorted(milestones)
         self.gamma = gamma
         super().__init__(optimizer)
@@ -105,7 +102,7 @@ class MultiStepLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """The rate times gamma every epoch."""
 
-    def __init__(self, optimizer: "Optimizer", gamma: float) -> None:
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = gamma
         super().__init__(optimizer)
 
@@ -116,9 +113,7 @@ class ExponentialLR(LRScheduler):
 class ConstantLR(LRScheduler):
     """The rate times factor in the first total_iters epochs."""
 
-    def __init__(
-        self, optimizer: "Optimizer", factor: float = 1.0 / 3, total_iters: int = 5
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5) -> None:
         self._need(0 < factor <= 1, f"factor={factor} is not above 0 and at most 1")
         self.factor = factor
         self.total_iters = total_iters
@@ -137,7 +132,7 @@ class LinearLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: "Optimizer", start_factor: float = 1.0 / 3, end_factor: float = 1.0,
+        self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0,
         total_iters: int = 5,
     ) -> None:  # fmt: skip
         self._need(0 < start_factor <= 1, f"start_factor={start_factor} is not in 0 to 1, 0 apart")
@@ -162,7 +157,7 @@ class LinearLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the rate to eta_min in T_max epochs (Loshchilov and Hutter, 2017)."""
 
-    def __init__(self, optimizer: "Optimizer", T_max: int, eta_min: float = 0.0) -> None:
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self._need(T_max >= 1, f"T_max={T_max} is below 1")
         self.T_max = T_max
         self.eta_min = eta_min
@@ -192,7 +187,7 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: "Optimizer",
+        self, optimizer: Optimizer,
         lr_lambda: "Callable[[int], float] | Sequence[Callable[[int], float]]",
     ) -> None:  # fmt: skip
         groups = len(optimizer.param_groups)
@@ -213,7 +208,7 @@ class SequentialLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: "Optimizer", schedulers: Sequence[LRScheduler], milestones: Sequence[int]
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
     ) -> None:
         self._need(
             len(milestones) == len(schedulers) - 1,
@@ -270,7 +265,7 @@ class OneCycleLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: "Optimizer", max_lr: float | Sequence[float],
+        self, optimizer: Optimizer, max_lr: float | Sequence[float],
         total_steps: int | None = None, epochs: int | None = None,
         steps_per_epoch: int | None = None, pct_start: float = 0.3, anneal_strategy: str = "cos",
         cycle_momentum: bool = True, base_momentum: float | Sequence[float] = 0.85,
@@ -353,7 +348,7 @@ class ReduceLROnPlateau(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: "Optimizer", mode: str = "min", factor: float = 0.1, patience: int = 10,
+        self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
         threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0,
         min_lr: float | Sequence[float] = 0.0, eps: float = 1e-8,
     ) -> None:  # fmt: skip

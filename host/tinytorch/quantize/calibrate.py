@@ -23,39 +23,26 @@ from numpy.typing import NDArray
 from tinytorch.quantize import lanes
 from tinytorch.quantize.fold import fold
 from tinytorch.quantize.ir import INPUT, Array, Node, Operation, Quant, QuantizedNet
-from tinytorch.quantize.run_float import linear, run_float
-from tinytorch.quantize.run_integers import run_integers
+from tinytorch.quantize.operations import kind_of, table
+from tinytorch.quantize.run_float import real_output, run_float
+from tinytorch.quantize.run_integers import BATCH, run_integers
 from tinytorch_core import nn
-from tinytorch_core.model import (
-    ADD,
-    AVG_POOL,
-    DEPTHWISE,
-    EXACT,
-    LANE,
-    MAX_POOL,
-)
-from tinytorch_core.qops import ADD_SHIFT
-from tinytorch_core.quant import ACC_LIMIT, quantize_multiplier
+from tinytorch_core.model import EXACT, LANE
+from tinytorch_core.quant import ACC_LIMIT
 
-BATCH = 64  # samples at a time where all windows of a layer's input are laid out
 # From integer weights (channels, weights) and each channel's gain to a better gain, and the bias.
 Match = Callable[[NDArray, Array], tuple[Array, Array]]
 
 
-def _table(offsets: Array, factors: Array) -> NDArray[np.int32]:
-    rows = [(int(o), *quantize_multiplier(float(f))) for o, f in zip(offsets, factors, strict=True)]
-    return np.array(rows, np.int32).reshape(-1, 3)
-
-
 def _rows(node: Node) -> Array:
     """The real weights, (output channels, weights of each) in the order of the file."""
-    channels_first = node.weight if node.kind != DEPTHWISE else np.moveaxis(node.weight, -1, 0)
-    return channels_first.reshape(node.out_c, -1)
+    last = kind_of(node).channels_last
+    return (np.moveaxis(node.weight, -1, 0) if last else node.weight).reshape(node.out_c, -1)
 
 
 def _stored(node: Node, q: NDArray) -> NDArray[np.int8]:
     """Integer weights (output channels, weights of each) as they lie in the file."""
-    return (q if node.kind != DEPTHWISE else q.T).astype(np.int8).reshape(-1)
+    return (q.T if kind_of(node).channels_last else q).astype(np.int8).reshape(-1)
 
 
 def _statistics(values: Array) -> tuple[Array, Array]:
@@ -72,7 +59,7 @@ def _matched(node: Node, x: Array, wanted: Array, q: NDArray, gain: Array) -> tu
     """
     weight = _stored(node, q).astype(np.float64).reshape(node.weight.shape)
     bare = replace(node, weight=weight, bias=np.zeros(0))
-    parts = [linear(bare, [x[i : i + BATCH]]) for i in range(0, len(x), BATCH)]
+    parts = [real_output(bare, [x[i : i + BATCH]]) for i in range(0, len(x), BATCH)]
     mean, spread = _statistics(np.concatenate(parts))
     wanted_mean, wanted_spread = _statistics(wanted)
     off = np.divide(wanted_spread, spread * gain, out=np.ones(node.out_c), where=spread > 0)
@@ -92,14 +79,14 @@ def _exact(draft: Operation, x: Quant, y: Quant, match: "Match | None") -> Opera
     if match is not None:
         gain, real_bias = match(q, gain)
     bias = np.rint(real_bias / gain)
-    table = _table(bias, gain / y.scale)
-    reach = np.abs(bias) + np.abs(q).sum(1) * max(127 - x.zero_point, 128 + x.zero_point)
-    if (reach * 2.0 ** np.maximum(table[:, 2], 0)).max() >= ACC_LIMIT:
+    rows_of = table(bias, gain / y.scale)
+    bound = np.abs(bias) + np.abs(q).sum(1) * max(127 - x.zero_point, 128 + x.zero_point)
+    if (bound * 2.0 ** np.maximum(rows_of[:, 2], 0)).max() >= ACC_LIMIT:
         raise ValueError(
             f"The sums of layer {node.name} can overflow 30 bits: make the layer narrower, or "
             "train it with weight decay."
         )
-    return replace(draft, table=table, weight=_stored(node, q))
+    return replace(draft, table=rows_of, weight=_stored(node, q))
 
 
 def _lane(
@@ -120,18 +107,10 @@ def _lane(
     if match is not None:
         gain, real_bias = match(q, gain)
     bound = lanes.accumulator_bound(q, x.zero_point, *span)
-    table, reason = lanes.lane_table(gain / y.scale, real_bias / y.scale + y.zero_point, bound)
+    rows_of, reason = lanes.lane_table(gain / y.scale, real_bias / y.scale + y.zero_point, bound)
     if reason:
         return draft, reason
-    return replace(draft, table=table, weight=_stored(node, q), tier=LANE), ""
-
-
-def _sum(draft: Operation, a: Quant, b: Quant, y: Quant) -> Operation:
-    """ADD."""
-    top = 2 * max(a.scale, b.scale)
-    factors = np.array([a.scale / top, b.scale / top, top / ((1 << ADD_SHIFT) * y.scale)])
-    table = _table(np.array([-a.zero_point, -b.zero_point, y.zero_point]), factors)
-    return replace(draft, table=table)
+    return replace(draft, table=rows_of, weight=_stored(node, q), tier=LANE), ""
 
 
 def _draft(node: Node, x: Quant, y: Quant, bits: int) -> Operation:
@@ -141,8 +120,8 @@ def _draft(node: Node, x: Quant, y: Quant, bits: int) -> Operation:
         low = max(low, y.zero_point + round(node.low / y.scale))
     if node.high < np.inf:
         top = min(top, y.zero_point + round(node.high / y.scale))
-    table, weight = np.zeros((0, 3), np.int32), np.zeros(0, np.int8)
-    return Operation(node, x.zero_point, y.zero_point, low, top, table, weight)
+    no_rows, no_weights = np.zeros((0, 3), np.int32), np.zeros(0, np.int8)
+    return Operation(node, x.zero_point, y.zero_point, low, top, no_rows, no_weights)
 
 
 def quantize(
@@ -158,7 +137,7 @@ def quantize(
     group: "int | None" = None,
     match: "bool | None" = None,
 ) -> QuantizedNet:
-    """Quantize a trained Sequential of supported layers (see `fold`).
+    """Quantize a trained net, whose `forward` is followed (see `fold`).
 
     calibration: real inputs as the layers take them, (N, C, L), (N, C, H, W) or (N, features);
     a few hundred samples of the training data. input: the input's quantization where the features
@@ -168,7 +147,7 @@ def quantize(
     (`kept_exact` of the result names them). bits: 7 or 8, of the activations that such layers read;
     the network's input always has 8. group: weights that keep the lane bound together; None for all
     of a channel. match: bring each channel's mean and spread to the float network's, on the
-    calibration data; unless told, in the lane tier only.
+    calibration data (default: in the lane tier only).
     Raises ValueError for a layer that a kit cannot run, for calibration data with NaN, for another
     number of labels, and for a tier, bits or group that there is not.
     """
@@ -200,7 +179,7 @@ def quantize_nodes(
     """`quantize` for a graph of nodes, the last one being the output; x is channels last."""
     _check_tier(tier, bits, group)
     match = tier == "lane" if match is None else match
-    narrow, kept = _narrow(nodes, bits, group) if tier == "lane" else (set(), {})
+    narrow, stay_exact = _narrow(nodes, bits, group) if tier == "lane" else (set(), {})
     start = input or Quant.of_range(x.min(), x.max())
     floats = run_float(nodes, x)
     integers: list[NDArray[np.int8]] = []  # what the operations give, only to match
@@ -208,24 +187,24 @@ def quantize_nodes(
     operations: list[Operation] = []
     for i, node in enumerate(nodes):
         sources = [start if j == INPUT else quants[j] for j in node.inputs]
-        pools = node.kind in (MAX_POOL, AVG_POOL)
-        width = bits if i in narrow and not pools else 8
-        # Pooling keeps its input's scale: its result is one of the inputs, or their mean.
-        y = sources[0] if pools else Quant.of_range(floats[i].min(), floats[i].max(), width)
+        kind = kind_of(node, f"Layer {node.name}")
+        given = sources[0] if kind.bounded else kind.fixed
+        width = bits if i in narrow and not given else 8
+        y = given or Quant.of_range(floats[i].min(), floats[i].max(), width)
         operation = _draft(node, sources[0], y, width)
         inputs = [start.of(x) if j == INPUT else integers[j] for j in node.inputs] if match else []
         measure: Match | None = None
-        if match and node.weight.size:
-            wanted = linear(node, [x if j == INPUT else floats[j] for j in node.inputs])
+        if match and kind.weighted:
+            wanted = real_output(node, [x if j == INPUT else floats[j] for j in node.inputs])
             sums_of = inputs[0].astype(np.float64) - operation.x_zero
             measure = partial(_matched, node, sums_of, wanted)
-        if node.kind == ADD:
-            operation = _sum(operation, sources[0], sources[1], y)
-        elif node.weight.size:
-            if tier == "lane" and i not in kept:
+        if not kind.weighted:
+            operation = kind.quantize(operation, sources, y)
+        else:
+            if tier == "lane" and i not in stay_exact:
                 span = lanes.input_ranges([*operations, operation])[-1]
                 operation, reason = _lane(operation, sources[0], y, span, group, measure)
-                kept |= {i: reason} if reason else {}
+                stay_exact |= {i: reason} if reason else {}
             if operation.tier == EXACT:
                 operation = _exact(operation, sources[0], y, measure)
         operations.append(operation)
@@ -239,7 +218,7 @@ def quantize_nodes(
         raise ValueError(
             f"The network has {math.prod(shape)} outputs and got {len(labels)} labels: name each."
         )
-    sentences = [f"Layer {nodes[i].name} stays exact: {kept[i]}." for i in sorted(kept)]
+    sentences = [f"Layer {nodes[i].name} stays exact: {stay_exact[i]}." for i in sorted(stay_exact)]
     return QuantizedNet(
         name, operations, x.shape[1:], start, shape, quants[-1], list(labels), features, sentences
     )
@@ -249,7 +228,7 @@ def _check_tier(tier: str, bits: int, group: "int | None") -> None:
     if tier not in ("exact", "lane"):
         raise ValueError(f"There is no tier '{tier}': choose 'exact' or 'lane'.")
     if bits not in (7, 8):
-        raise ValueError(f"Activations of {bits} bits are not to be had: choose 7 or 8.")
+        raise ValueError(f"There are no activations of {bits} bits: choose 7 or 8.")
     if group is not None and group < 1:
         raise ValueError(f"A group of {group} weights is none: give 1 or more, or None for all.")
 
@@ -260,16 +239,18 @@ def _narrow(
     """The operations whose output has `bits` bits because a layer in the lane tier reads it, also
     past pooling; and the layers that cannot be in that tier, each with the reason."""
     spans: list[int] = []  # of the values that each operation puts out
-    kept: dict[int, str] = {}
+    stay_exact: dict[int, str] = {}
     for i, node in enumerate(nodes):
         span = 255 if node.inputs[0] == INPUT else spans[node.inputs[0]]
-        spans.append(span if node.kind in (MAX_POOL, AVG_POOL) else (1 << bits) - 1)
-        if node.weight.size:
+        kind = kind_of(node, f"Layer {node.name}")
+        spans.append(span if kind.bounded else 255 if kind.fixed else (1 << bits) - 1)
+        if kind.weighted:
             reason = lanes.too_coarse(_rows(node), lanes.finest(_rows(node), span, group)[0])
-            kept |= {i: reason} if reason else {}
+            stay_exact |= {i: reason} if reason else {}
     narrow: set[int] = set()
     for i in range(len(nodes) - 1, -1, -1):
-        lane = nodes[i].weight.size and i not in kept
-        if lane or (i in narrow and nodes[i].kind in (MAX_POOL, AVG_POOL)):
+        kind = kind_of(nodes[i])
+        lane = kind.weighted and i not in stay_exact
+        if lane or (i in narrow and kind.bounded):
             narrow.update(nodes[i].inputs)
-    return narrow, kept
+    return narrow, stay_exact

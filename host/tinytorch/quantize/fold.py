@@ -1,205 +1,319 @@
 """A trained network as a short list of float operations, ready to be quantized."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tinytorch.quantize.ir import Array, Node
-from tinytorch_core import nn, shapes
-from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, MAX_POOL
+from tinytorch import ops
+from tinytorch.quantize.ir import INPUT, Array, Node
+from tinytorch.quantize.operations import kind_of
+from tinytorch.quantize.trace import Call, trace
+from tinytorch_core import nn
+from tinytorch_core.model import (
+    ADD,
+    AVG_POOL,
+    CONV2D,
+    DENSE,
+    DEPTHWISE,
+    LOGISTIC,
+    MAX_POOL,
+    MUL,
+)
 
-
-def array(parameter: Any) -> Array:
-    """A parameter or buffer of either Tensor as float64."""
-    return np.array(parameter.data, np.float64).reshape(parameter.shape)
-
-
-def flat_layers(net: nn.Module) -> Iterator[nn.Module]:
-    for layer in net:  # type: ignore[attr-defined]
-        if isinstance(layer, nn.Sequential):
-            yield from flat_layers(layer)
-        else:
-            yield layer
-
-
-def pair(value: "int | tuple[int, ...]", signal: bool, height: int) -> tuple[int, int]:
-    """A kernel size, stride or padding as (height, width); a signal has none of its own height."""
-    numbers = (value,) if isinstance(value, int) else tuple(value)
-    return (height if signal else numbers[0], numbers[-1])
+POSSIBLE = (
+    "use Conv, Linear, BatchNorm, ReLU, ReLU6, Sigmoid, SiLU, pooling, Flatten and Dropout, and "
+    "sums and products of their outputs"
+)
 
 
 def fold(net: nn.Module, shape: Sequence[int]) -> list[Node]:
-    """The layers of a Sequential as nodes, batch norm and ReLU folded into what they follow.
+    """What a net computes as nodes, batch norm and ReLU folded into what they follow.
 
-    shape: of one input as the layers take it, (C, L), (C, H, W) or (features,).
-    Raises ValueError for a layer that a kit cannot run, with its name.
+    The net's own `forward` is followed, with its branches. shape: of one input as the net takes it,
+    (C, L), (C, H, W) or (features,). The last node is the output.
+    Raises ValueError for a layer that a kit cannot run, with its path in the net.
     """
-    fold = Fold(shape)
-    for index, layer in enumerate(flat_layers(net)):
-        fold.add(f"{index} {type(layer).__name__}", layer)
+    followed = trace(net, shape)
+    fold = _Fold(shape)
+    for call in followed.calls:
+        fold.add(call, followed.readers)
     if not fold.nodes:
         raise ValueError("The network has no layer that computes anything.")
     return fold.nodes
 
 
-class Fold:
-    """The nodes so far, and the shape (c, h, w) that the next layer gets."""
+@dataclass(frozen=True)
+class _Activation:
+    """A value on its way: which node gives it, and its extents there.
+
+    alone: nobody else reads what the node gives. flat: its dimensions are one, (C, H, W) in a row.
+    """
+
+    source: int
+    c: int
+    h: int
+    w: int
+    flat: bool
+    alone: bool = True
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        return self.c, self.h, self.w
+
+
+def _float64(a: "NDArray[Any] | None", otherwise: float, n: int) -> Array:
+    return np.full(n, otherwise) if a is None else np.array(a, np.float64)
+
+
+class _Fold:
+    """The nodes so far, and where each value is."""
 
     def __init__(self, shape: Sequence[int]):
         self.nodes: list[Node] = []
         self.signal = len(shape) == 2
-        self.flat = len(shape) == 1
-        self.c, self.h, self.w = (shape[0], 1, shape[1]) if self.signal else (*shape, 1, 1)[:3]
+        c, h, w = (shape[0], 1, shape[1]) if self.signal else (*shape, 1, 1)[:3]
+        self.values = {0: _Activation(INPUT, c, h, w, flat=len(shape) == 1, alone=False)}
 
-    def add(self, name: str, layer: Any) -> None:
-        for kinds, method in self.METHODS.items():
-            if isinstance(layer, kinds):
-                method(self, name, layer)
-                return
-        raise ValueError(
-            f"Layer {name} cannot run on a kit: use Conv, Linear, BatchNorm, ReLU, ReLU6, pooling, "
-            "Flatten and Dropout."
-        )
+    def add(self, call: Call, readers: Any) -> None:
+        method = self.METHODS.get(call.operation)
+        inputs = [n for n in call.inputs if isinstance(n, int)]
+        if method is None:
+            raise ValueError(f"Layer {call.where} cannot run on a kit: {POSSIBLE}.")
+        if not isinstance(call.inputs[0], int) or any(
+            isinstance(n, int) != (method in (_Fold.plus, _Fold.times)) for n in call.inputs[1:]
+        ):
+            raise ValueError(
+                f"Layer {call.where} mixes its input with constants in a way that a kit cannot "
+                f"run: {POSSIBLE}."
+            )
+        values = [
+            replace(self.values[n], alone=self.values[n].alone and readers[n] == 1) for n in inputs
+        ]
+        self.values[call.value] = method(self, call, *values)
+
+    def _node(
+        self, call: Call, kind: int, sources: Sequence[_Activation], out_c: int, **fields: Any
+    ) -> _Activation:
+        """Append a node that puts out an image."""
+        a = sources[0]
+        extents = {"in_h": a.h, "in_w": a.w, "in_c": a.c, "out_h": a.h, "out_w": a.w} | fields
+        inputs = tuple([each.source for each in sources])
+        node = Node(call.where, kind, inputs, out_c=out_c, **extents)
+        self.nodes.append(node)
+        return _Activation(len(self.nodes) - 1, out_c, node.out_h, node.out_w, a.flat)
+
+    def _pair(self, numbers: Sequence[int], height: int) -> tuple[int, int]:
+        """(height, width) of a kernel, a stride or a padding; `height` is a signal's."""
+        return (height if self.signal else numbers[0], numbers[-1])
 
     def _window(
-        self, name: str, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
-    ) -> dict[str, int]:
-        """The geometry of a layer that slides a window, whose output is then the next input."""
-        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+        self, call: Call, x: _Activation, kernel: Sequence[int], stride: Sequence[int],
+        padding: Sequence[int],
+    ) -> dict[str, int]:  # fmt: skip
+        """The geometry of a layer that slides a window."""
+        k, s, p = self._pair(kernel, 1), self._pair(stride, 1), self._pair(padding, 0)
+        if p[0] >= k[0] or p[1] >= k[1]:
             raise ValueError(
-                f"Layer {name} has windows of nothing but padding: make its padding smaller than "
-                "its kernel."
+                f"Layer {call.where} has windows of nothing but padding: make its padding smaller "
+                "than its kernel."
             )
-        before = (self.h, self.w)
-        self.h, self.w = (
-            (n + 2 * p - k) // s + 1 for n, k, s, p in zip(before, kernel, stride, pad, strict=True)
-        )
         return {
-            "in_h": before[0], "in_w": before[1], "in_c": self.c, "out_h": self.h, "out_w": self.w,
-            "kernel_h": kernel[0], "kernel_w": kernel[1], "stride_h": stride[0],
-            "stride_w": stride[1], "pad_h": pad[0], "pad_w": pad[1],
+            "out_h": (x.h + 2 * p[0] - k[0]) // s[0] + 1,
+            "out_w": (x.w + 2 * p[1] - k[1]) // s[1] + 1,
+            "kernel_h": k[0], "kernel_w": k[1], "stride_h": s[0], "stride_w": s[1],
+            "pad_h": p[0], "pad_w": p[1],
         }  # fmt: skip
 
-    def _append(self, name: str, kind: int, **fields: Any) -> None:
-        self.nodes.append(Node(name, kind, (len(self.nodes) - 1,), **fields))
-
-    def conv(self, name: str, layer: Any) -> None:
-        if set(pair(layer.dilation, self.signal, 1)) != {1}:
+    def conv(self, call: Call, x: _Activation) -> _Activation:
+        attrs, name = call.attrs, call.where
+        given: Any = call.inputs[1]
+        if set(attrs["dilation"]) != {1}:
             raise ValueError(f"Layer {name} is dilated: a kit runs it with dilation=1.")
-        if layer.groups not in (1, self.c):
+        if attrs["groups"] not in (1, x.c):
             raise ValueError(
-                f"Layer {name} has {layer.groups} groups: a kit runs 1 or in_channels."
+                f"Layer {name} has {attrs['groups']} groups: a kit runs 1 or in_channels."
             )
-        padding, more = shapes.padding(
-            name, layer.padding, layer.kernel_size, layer.stride, layer.dilation
-        )
-        if any(more):
-            raise ValueError(f"Layer {name} pads its ends differently: a kit pads both alike.")
-        geometry = self._window(
-            name,
-            pair(layer.kernel_size, self.signal, 1),
-            pair(layer.stride, self.signal, 1),
-            pair(padding, self.signal, 0),
-        )
-        weight = array(layer.weight)
+        geometry = self._window(call, x, given.shape[2:], attrs["stride"], attrs["padding"])
+        weight = _float64(given, 0, 0)
         if self.signal:
             weight = weight[:, :, None]
-        if layer.groups == 1:
+        if attrs["groups"] == 1:
             kind, weight = CONV2D, weight.transpose(0, 2, 3, 1)
         else:
             kind, weight = DEPTHWISE, weight[:, 0].transpose(1, 2, 0)
-        self.c = layer.out_channels
-        bias = np.zeros(self.c) if layer.bias is None else array(layer.bias)
-        self._append(name, kind, out_c=self.c, weight=weight, bias=bias, **geometry)
-
-    def linear(self, name: str, layer: Any) -> None:
-        positions, values = self.h * self.w, self.h * self.w * self.c
-        if not self.flat and positions > 1:
-            raise ValueError(
-                f"Layer {name} follows a layer with positions: put a Flatten before it."
-            )
-        if layer.in_features != values:
-            raise ValueError(f"Layer {name} takes {layer.in_features} values and gets {values}.")
-        out = layer.out_features
-        # torch flattens (C, H, W); the kit's activations lie as (H, W, C).
-        weight = array(layer.weight).reshape(out, self.c, positions).transpose(0, 2, 1)
-        bias = np.zeros(out) if layer.bias is None else array(layer.bias)
-        self._append(
-            name, DENSE, in_h=1, in_w=1, in_c=values, out_h=1, out_w=1, out_c=out,
-            weight=weight.reshape(out, -1), bias=bias,
-        )  # fmt: skip
-        self.c, self.h, self.w, self.flat = out, 1, 1, True
-
-    def max_pool(self, name: str, layer: Any) -> None:
-        self._pool(name, MAX_POOL, layer)
-
-    def avg_pool(self, name: str, layer: Any) -> None:
-        if any(pair(layer.padding, self.signal, 0)):
-            raise ValueError(f"Layer {name} averages over padding: a kit runs it with padding=0.")
-        self._pool(name, AVG_POOL, layer)
-
-    def _pool(self, name: str, kind: int, layer: Any) -> None:
-        geometry = self._window(
-            name,
-            pair(layer.kernel_size, self.signal, 1),
-            pair(layer.stride, self.signal, 1),
-            pair(layer.padding, self.signal, 0),
+        bias: Any = call.inputs[2]
+        out = len(given)
+        return self._node(
+            call, kind, [x], out, weight=weight, bias=_float64(bias, 0, out), **geometry
         )
-        self._append(name, kind, out_c=self.c, **geometry)
 
-    def global_avg_pool(self, name: str, layer: Any) -> None:
-        if set(pair(layer.output_size, self.signal, 1)) != {1}:
-            raise ValueError(
-                f"Layer {name} has {layer.output_size} outputs a channel: a kit runs 1."
-            )
-        geometry = self._window(name, (self.h, self.w), (1, 1), (0, 0))
-        self._append(name, AVG_POOL, out_c=self.c, **geometry)
+    def pad(self, call: Call, x: _Activation) -> _Activation:
+        raise ValueError(f"Layer {call.where} pads its ends differently: a kit pads both alike.")
 
-    def batch_norm(self, name: str, layer: Any) -> None:
-        last = self.nodes[-1] if self.nodes else None
-        if last is None or not last.weight.size or last.low > -np.inf:
-            raise ValueError(f"Layer {name} must follow a Conv or Linear layer directly.")
-        if layer.num_features != last.out_c:
+    def linear(self, call: Call, x: _Activation) -> _Activation:
+        given: Any = call.inputs[1]
+        bias: Any = call.inputs[2]
+        if not x.flat:
             raise ValueError(
-                f"Layer {name} has {layer.num_features} features and follows {last.out_c} "
-                "channels: put it before the Flatten."
+                f"Layer {call.where} follows a layer with positions: put a Flatten before it."
             )
-        if layer.running_mean is None:
+        out, values = given.shape
+        # torch flattens (C, H, W); the kit's activations lie as (H, W, C).
+        weight = _float64(given, 0, 0).reshape(out, x.c, x.h * x.w).transpose(0, 2, 1)
+        return self._node(
+            call, DENSE, [x], out, in_h=1, in_w=1, in_c=values, out_h=1, out_w=1,
+            weight=weight.reshape(out, -1), bias=_float64(bias, 0, out),
+        )  # fmt: skip
+
+    def max_pool(self, call: Call, x: _Activation) -> _Activation:
+        return self._pool(call, MAX_POOL, x)
+
+    def avg_pool(self, call: Call, x: _Activation) -> _Activation:
+        if any(call.attrs["padding"]):
+            raise ValueError(
+                f"Layer {call.where} averages over padding: a kit runs it with padding=0."
+            )
+        return self._pool(call, AVG_POOL, x)
+
+    def _pool(self, call: Call, kind: int, x: _Activation) -> _Activation:
+        attrs = call.attrs
+        geometry = self._window(call, x, attrs["kernel"], attrs["stride"], attrs["padding"])
+        return self._node(call, kind, [x], x.c, **geometry)
+
+    def adaptive_avg_pool(self, call: Call, x: _Activation) -> _Activation:
+        raise ValueError(
+            f"Layer {call.where} has {call.attrs['size']} outputs a channel: a kit runs 1."
+        )
+
+    def mean(self, call: Call, x: _Activation) -> _Activation:
+        """Over all positions: what global average pooling is."""
+        spatial = (2,) if self.signal else (2, 3)
+        if x.flat or tuple(call.attrs["dims"]) != spatial:
+            raise ValueError(
+                f"Layer {call.where} takes a mean that is not over all positions of each channel: "
+                "a kit runs AdaptiveAvgPool with output_size=1."
+            )
+        y = self._node(call, AVG_POOL, [x], x.c, out_h=1, out_w=1, kernel_h=x.h, kernel_w=x.w)
+        return replace(y, flat=not call.attrs["keepdim"])
+
+    def batch_norm(self, call: Call, x: _Activation) -> _Activation:
+        weight, bias, mean, var = (n for n in call.inputs[1:5] if not isinstance(n, int))
+        name = call.where
+        last = self.nodes[x.source] if x.source != INPUT else None
+        clipped = last is not None and (last.low > -np.inf or last.high < np.inf)
+        if last is None or not last.weight.size or clipped or not x.alone:
+            raise ValueError(
+                f"Layer {name} must follow a Conv or Linear layer directly, whose output nobody "
+                "else reads."
+            )
+        if mean is None or var is None:
             raise ValueError(f"Layer {name} has no running statistics to fold.")
-        gain = 1 / np.sqrt(array(layer.running_var) + layer.eps)
-        gain = gain if layer.weight is None else array(layer.weight) * gain
-        bias = (last.bias - array(layer.running_mean)) * gain
-        bias = bias if layer.bias is None else bias + array(layer.bias)
+        if len(mean) != last.out_c:
+            raise ValueError(
+                f"Layer {name} has {len(mean)} features and follows {last.out_c} channels: put it "
+                "before the Flatten."
+            )
+        n = last.out_c
+        gain = 1 / np.sqrt(_float64(var, 0, 0) + call.attrs["eps"])
+        gain = gain if weight is None else _float64(weight, 1, n) * gain
+        new_bias = (last.bias - _float64(mean, 0, n)) * gain
+        new_bias = new_bias if bias is None else new_bias + _float64(bias, 0, n)
         # The output channel stands last in depthwise weights and first in the others.
-        ones = () if last.kind == DEPTHWISE else (1,) * (last.weight.ndim - 1)
-        self.nodes[-1] = replace(last, weight=last.weight * gain.reshape(-1, *ones), bias=bias)
+        ones = () if kind_of(last).channels_last else (1,) * (last.weight.ndim - 1)
+        self.nodes[x.source] = replace(
+            last, weight=last.weight * gain.reshape(-1, *ones), bias=new_bias
+        )
+        return x
 
-    def relu(self, name: str, layer: Any) -> None:
-        if not self.nodes:
-            raise ValueError(f"Layer {name} must follow another layer.")
-        self.nodes[-1] = replace(self.nodes[-1], low=0.0)
+    def relu(self, call: Call, x: _Activation) -> _Activation:
+        return self._clip(call, x, 0.0, np.inf)
 
-    def relu6(self, name: str, layer: Any) -> None:
-        self.relu(name, layer)
-        self.nodes[-1] = replace(self.nodes[-1], high=6.0)
+    def relu6(self, call: Call, x: _Activation) -> _Activation:
+        return self._clip(call, x, 0.0, 6.0)
 
-    def flatten(self, name: str, layer: Any) -> None:
-        self.flat = True
+    def clamp(self, call: Call, x: _Activation) -> _Activation:
+        low, high = call.attrs["low"], call.attrs["high"]
+        return self._clip(
+            call, x, -np.inf if low is None else low, np.inf if high is None else high
+        )
 
-    def skip(self, name: str, layer: Any) -> None:
-        """A layer that does nothing outside training."""
+    def _clip(self, call: Call, x: _Activation, low: float, high: float) -> _Activation:
+        if x.source == INPUT:
+            raise ValueError(f"Layer {call.where} must follow another layer.")
+        if not x.alone:  # as a pooling of single values, which costs a copy
+            x = self._node(call, MAX_POOL, [x], x.c)
+        last = self.nodes[x.source]
+        self.nodes[x.source] = replace(last, low=max(last.low, low), high=min(last.high, high))
+        return x
 
-    METHODS = {
-        (nn.Conv1d, nn.Conv2d): conv,
-        (nn.Linear,): linear,
-        (nn.MaxPool1d, nn.MaxPool2d): max_pool,
-        (nn.AvgPool1d, nn.AvgPool2d): avg_pool,
-        (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d): global_avg_pool,
-        (nn.BatchNorm1d, nn.BatchNorm2d): batch_norm,
-        (nn.ReLU,): relu,
-        (nn.ReLU6,): relu6,
-        (nn.Flatten,): flatten,
-        (nn.Dropout, nn.Identity): skip,
+    def sigmoid(self, call: Call, x: _Activation) -> _Activation:
+        return self._node(call, LOGISTIC, [x], x.c)
+
+    def silu(self, call: Call, x: _Activation) -> _Activation:
+        gate = self._node(call, LOGISTIC, [x], x.c)
+        return self._node(call, MUL, [x, gate], x.c, kernel_h=x.h, kernel_w=x.w)
+
+    def plus(self, call: Call, a: _Activation, b: _Activation) -> _Activation:
+        if a.extents != b.extents:
+            raise ValueError(
+                f"Layer {call.where} adds {a.extents} and {b.extents} (channels, height, width): a "
+                "kit adds outputs of one shape."
+            )
+        return self._node(call, ADD, [a, b], a.c)
+
+    def times(self, call: Call, a: _Activation, b: _Activation) -> _Activation:
+        if (a.h, a.w) == (1, 1):
+            a, b = b, a
+        if a.c != b.c or (b.h, b.w) not in ((1, 1), (a.h, a.w)):
+            raise ValueError(
+                f"Layer {call.where} multiplies {a.extents} and {b.extents} (channels, height, "
+                "width): a kit multiplies outputs of one shape, or each channel by one value."
+            )
+        return self._node(call, MUL, [a, b], a.c, kernel_h=b.h, kernel_w=b.w)
+
+    def same(self, call: Call, x: _Activation) -> _Activation:
+        return x
+
+    def expand(self, call: Call, x: _Activation) -> _Activation:
+        """One value a channel over all positions, for a product."""
+        if (x.h, x.w) != (1, 1) or call.shape[1] != x.c:
+            raise ValueError(f"Layer {call.where} repeats more than one value a channel.")
+        return x
+
+    def reshape(self, call: Call, x: _Activation) -> _Activation:
+        """What keeps (C, H, W), or makes one row of it and back."""
+        shape = call.shape[1:]
+        image = (x.c, x.w) if self.signal else x.extents
+        if shape == (math.prod(x.extents),):
+            return replace(x, flat=True)
+        if shape != image and not (x.h == x.w == 1 and shape[0] == math.prod(shape) == x.c):
+            raise ValueError(
+                f"Layer {call.where} makes {call.shape} of (channels, height, width) {x.extents}: "
+                "a kit flattens everything, or nothing."
+            )
+        return replace(x, flat=False)
+
+    METHODS: "dict[ops.Operation, Callable[..., _Activation]]" = {
+        ops.conv: conv,
+        ops.pad: pad,
+        ops.linear: linear,
+        ops.max_pool: max_pool,
+        ops.avg_pool: avg_pool,
+        ops.adaptive_avg_pool: adaptive_avg_pool,
+        ops.mean: mean,
+        ops.batch_norm: batch_norm,
+        ops.relu: relu,
+        ops.relu6: relu6,
+        ops.clamp: clamp,
+        ops.sigmoid: sigmoid,
+        ops.silu: silu,
+        ops.add: plus,
+        ops.mul: times,
+        ops.clone: same,
+        ops.expand: expand,
+        ops.reshape: reshape,
     }

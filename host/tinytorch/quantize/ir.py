@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch_core.model import EXACT
+from tinytorch_core.model import EXACT, FIELDS
 
 Array = NDArray[np.float64]
 INPUT = -1  # the network's input, where a node names its own inputs
@@ -103,3 +103,17 @@ class QuantizedNet:
     kept_exact: list[str] = field(default_factory=list)
     type: str = "int8"
     kept: int = 0
+
+    @property
+    def input_bytes(self) -> int:
+        """Of one input, or of one step of a stream."""
+        return int(np.prod(self.input_shape)) * np.dtype(self.type).itemsize
+
+
+def record(operation: Operation, **places: int) -> list[int]:
+    """The FIELDS of an operation's record. places: its offsets in arena and program."""
+    values = {
+        "x_zero": operation.x_zero, "y_zero": operation.y_zero, "low": operation.low,
+        "high": operation.high, "tier": operation.tier, **places,
+    }  # fmt: skip
+    return [values.get(name, getattr(operation.node, name, 0)) for name in FIELDS]

@@ -6,21 +6,17 @@ of its weights, in the order of the file. The functions here take the operations
 is being quantized, and the records of a model file alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.quantize.ir import INPUT
-from tinytorch_core.model import AVG_POOL, CONV2D, DENSE, DEPTHWISE, LANE, MAX_POOL, MOVE, Op
+from tinytorch.quantize.flow import DataFlow
+from tinytorch.quantize.ir import INPUT, Operation, QuantizedNet
+from tinytorch.quantize.operations import Geometry, kind_of
+from tinytorch_core.model import LANE, MOVE, Op
 from tinytorch_core.quant import LANE_LIMIT
-
-if TYPE_CHECKING:
-    from tinytorch.quantize.ir import Operation, QuantizedNet
 
 FULL = (-128, 127)  # what the network's input may hold
 # With fewer bits (a sign, and a largest |w| of 2.8) a layer stays exact: with hardly more a keyword
@@ -31,66 +27,52 @@ TOP = 30  # the largest shift
 Int64 = NDArray[np.int64]
 
 
-def _sources(operations: Sequence[Operation | Op]) -> list[int]:
-    """Which operation made the first input of each; INPUT also for what cannot be told."""
-    found = []
-    # Where what is read begins with what was kept: where its new part is, and how long.
-    kept = {}
-    for each in operations:
-        if isinstance(each, Op) and each.kind == MOVE:
-            kept[each.y] = each.y + each.in_h * each.in_w * each.in_c, each.x - each.y
-    for i, operation in enumerate(operations):
-        source = INPUT
-        if not isinstance(operation, Op):
-            source = operation.node.inputs[0]
-        elif operation.kind != MOVE:
-            size = operation.in_h * operation.in_w * operation.in_c
-            at, size = kept.get(operation.x, (operation.x, size))
-            for j in range(i - 1, -1, -1):  # the last that wrote there
-                other: Any = operations[j]
-                n = other.out_h * other.out_w * other.out_c
-                if other.kind != MOVE and other.y < at + size and at < other.y + n:
-                    source = j if (other.y, n) == (at, size) else INPUT
-                    break
-        found.append(source)
-    return found
-
-
 def input_ranges(operations: Sequence[Operation | Op]) -> list[tuple[int, int]]:
     """The smallest and the largest int8 value that each operation's first input can hold.
 
     operations: of a QuantizedNet, or the records of a model file (`runtime.Model.operations`).
     Clips bound what a layer puts out; pooling puts out nothing that it did not get. Padding counts
-    as the zero point, which is therefore always inside.
+    as the zero point, which is therefore always inside. Raises ValueError for records whose flow is
+    unclear, see `DataFlow`.
     """
     inputs: list[tuple[int, int]] = []
     outputs: list[tuple[int, int]] = []
-    for operation, source in zip(operations, _sources(operations), strict=True):
+    for operation, sources in zip(operations, _flow(operations).sources, strict=True):
+        geometry = _geometry(operation)
+        # What MOVE keeps is not looked at: its reader asks for the range of what is new.
+        source = INPUT if geometry.kind == MOVE else sources[0]
         low, high = FULL if source == INPUT else outputs[source]
         zero = operation.x_zero
         inputs.append((min(low, zero), max(high, zero)))
-        kind = operation.kind if isinstance(operation, Op) else operation.node.kind
-        if kind not in (MAX_POOL, AVG_POOL):
+        if not kind_of(geometry).bounded:
             low, high = FULL
         clip = (operation.low, operation.high)
         outputs.append((int(np.clip(low, *clip)), int(np.clip(high, *clip))))
     return inputs
 
 
+def _flow(operations: Sequence[Operation | Op]) -> DataFlow:
+    nodes = [o.node for o in operations if isinstance(o, Operation)]
+    return DataFlow.of_nodes(nodes) if nodes else DataFlow.of_records(operations)  # type: ignore[arg-type]
+
+
+def _geometry(operation: Operation | Op) -> Geometry:
+    return operation.node if isinstance(operation, Operation) else operation
+
+
 def rows(operation: Operation | Op, program: bytes | bytearray = b"") -> Int64:
     """The weights of CONV2D, DEPTHWISE and DENSE, (output channels, weights of each) in the order
     of the file. program: what an Op is a record of.
     """
-    if isinstance(operation, Op):
-        taps = operation.kernel_h * operation.kernel_w
-        count = operation.out_c * taps * (1 if operation.kind == DEPTHWISE else operation.in_c)
-        kind, out_c = operation.kind, operation.out_c
-        weight = np.frombuffer(program, np.int8, count, operation.weight)
+    op = _geometry(operation)
+    kind = kind_of(op)
+    if not kind.weighted:
+        raise ValueError(f"A {kind.name} has no weights: ask for those of a layer.")
+    if isinstance(operation, Operation):
+        weight = operation.weight
     else:
-        kind, out_c, weight = operation.node.kind, operation.node.out_c, operation.weight
-    if kind not in (CONV2D, DEPTHWISE, DENSE):
-        raise ValueError("Pooling and addition have no weights: ask for those of a layer.")
-    ordered = weight.reshape(-1, out_c).T if kind == DEPTHWISE else weight.reshape(out_c, -1)
+        weight = np.frombuffer(program, np.int8, op.out_c * kind.weights(op), operation.weight)
+    ordered = weight.reshape(-1, op.out_c).T if kind.channels_last else weight.reshape(op.out_c, -1)
     return ordered.astype(np.int64)
 
 
@@ -177,7 +159,7 @@ def lane_table(factor: NDArray, offset: NDArray, bound: Int64) -> tuple[NDArray[
 
     It makes y = floor(acc * factor + offset + 1/2), with factor, offset and bound (largest |acc|)
     of each channel, by the largest common shift with which multipliers stay below 2**15 and
-    |acc * multiplier| + |bias| below 2**31. Beside it "", or why the layer cannot be had so.
+    |acc * multiplier| + |bias| below 2**31. Beside it "", or why the layer cannot be in this tier.
     """
     factor = np.where(bound > 0, factor, 0.0)
     for shift in range(TOP, -1, -1):

@@ -5,12 +5,14 @@ else: each is computed once, and kept as long as a later one needs it. So the st
 that of the window's network, byte for byte, on the newest rows.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
-from tinytorch_core.model import ADD, DENSE, MEL
+from tinytorch.quantize.operations import ROW_BY_ROW, WHOLE, kind_of
+from tinytorch_core.model import MEL
 
 
 def stream(net: QuantizedNet, step: int) -> QuantizedNet:
@@ -27,39 +29,64 @@ def stream(net: QuantizedNet, step: int) -> QuantizedNet:
             "A network of signals (channels, length) takes no stream: train it on images (1, "
             "length, channels), whose rows are the time."
         )
+    # Of each source of rows: those of its window, those that are new at each step, bytes of a row.
+    rows_of = {INPUT: _Rows(rows, step, int(np.prod(net.input_shape[1:])))}
+    kept = dict.fromkeys(range(INPUT, len(net.operations)), 0)
     operations: list[Operation] = []
-    kept = 0  # of the input
-    window, new, row = rows, step, _row(net)  # what is read next: all rows, the new ones, bytes
-    for operation in net.operations:
+    for i, operation in enumerate(net.operations):
         node = operation.node
-        needed, made = _rows(node, window, new)
-        history = (needed - new) * row
-        if operations:
-            operations[-1] = replace(operations[-1], kept=history)
-        else:
-            kept = history
-        window, new, row = node.out_h, made, node.out_w * node.out_c
-        if node.kind != DENSE:
-            node = replace(node, in_h=needed, out_h=made)
-        operations.append(replace(operation, node=node))
-    if window > 1:
+        sources = [rows_of[j] for j in node.inputs]
+        needed, made = _rows(node, sources)
+        for j, source in zip(node.inputs, sources, strict=True):
+            kept[j] = max(kept[j], (needed - source.new) * source.bytes)
+        rows_of[i] = _Rows(node.out_h, made, node.out_w * node.out_c)
+        operations.append(replace(operation, node=_of_rows(node, needed, made)))
+    last = rows_of[len(operations) - 1]
+    if last.window > 1:
         raise ValueError(
-            f"The network puts out {window} rows of time: let it end with AdaptiveAvgPool2d(1), or "
-            "Flatten and Linear."
+            f"The network puts out {last.window} rows of time: let it end with "
+            "AdaptiveAvgPool2d(1), or Flatten and Linear."
         )
-    return replace(net, operations=operations, input_shape=(step, *net.input_shape[1:]), kept=kept)
+    operations = [replace(operation, kept=kept[i]) for i, operation in enumerate(operations)]
+    return replace(
+        net, operations=operations, input_shape=(step, *net.input_shape[1:]), kept=kept[INPUT]
+    )
 
 
-def _row(net: QuantizedNet) -> int:
-    """The bytes of a row of the input."""
-    return int(np.prod(net.input_shape[1:]))
+@dataclass(frozen=True)
+class _Rows:
+    """What comes of a source: the rows of a window, the new ones of a step, the bytes of each."""
+
+    window: int
+    new: int
+    bytes: int
 
 
-def _rows(node: Node, window: int, new: int) -> tuple[int, int]:
-    """The rows of its input that a node reads at each step, and those that it makes."""
-    if node.kind == ADD:
-        raise ValueError(f"Layer {node.name} adds: a stream runs layers one after the other.")
-    whole = node.kind == DENSE or node.kernel_h == window
+def _of_rows(node: Node, needed: int, made: int) -> Node:
+    """A node for the rows of one step."""
+    stream = kind_of(node).stream
+    if stream == WHOLE:
+        return node
+    if stream == ROW_BY_ROW and node.kernel_h == node.in_h:  # the extent of its second input
+        node = replace(node, kernel_h=needed)
+    return replace(node, in_h=needed, out_h=made)
+
+
+def _rows(node: Node, sources: Sequence[_Rows]) -> tuple[int, int]:
+    """The rows of its inputs that a node reads at each step, and those that it makes."""
+    kind = kind_of(node, f"Layer {node.name}")
+    window, new = sources[0].window, sources[0].new
+    if kind.stream is None:
+        raise ValueError(f"Layer {node.name} is a {kind.name}, which takes no stream.")
+    if any((s.window, s.new) != (window, new) for s in sources):
+        raise ValueError(
+            f"Layer {node.name} joins branches of {' and '.join(str(s.window) for s in sources)} "
+            f"rows of time that get {' and '.join(str(s.new) for s in sources)} new ones at each "
+            "step: a stream joins branches with the same rows."
+        )
+    if kind.stream == ROW_BY_ROW:
+        return new, new
+    whole = kind.stream == WHOLE or node.kernel_h == window
     if whole and new > window:
         raise ValueError(
             f"Layer {node.name} takes {window} rows of time and gets {new} new ones at each step: "
@@ -89,7 +116,7 @@ def _rows(node: Node, window: int, new: int) -> tuple[int, int]:
     return (made - 1) * stride + kernel, made
 
 
-def listen(net: QuantizedNet, tables: bytes, window: int, hop: int) -> QuantizedNet:
+def with_sound(net: QuantizedNet, tables: bytes, window: int, hop: int) -> QuantizedNet:
     """A network of a stream of features, from `stream`, with what makes them of sound in front.
 
     tables: of sensing.mel; window, hop: samples. It takes (step * hop,) int16 samples. Raises
@@ -99,7 +126,7 @@ def listen(net: QuantizedNet, tables: bytes, window: int, hop: int) -> Quantized
         raise ValueError(
             f"Windows of {window} samples every {hop} leave samples out: a stream cannot."
         )
-    step, values = net.input_shape[0], _row(net)
+    step, values = net.input_shape[0], int(np.prod(net.input_shape[1:]))
     samples = (step - 1) * hop + window
     node = Node("mel", MEL, (INPUT,), samples, 1, 2, step, 1, values, window, 1, hop, 1)
     mel = Operation(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch import nn
-from tinytorch.autograd.tensor import Tensor, no_grad
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import layers
 from tinytorch.recipes import config as configuration
 from tinytorch.sensing import gesture

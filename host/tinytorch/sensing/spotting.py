@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinytorch.data.recordings import Recordings
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.ir import QuantizedNet
-from tinytorch.quantize.streaming import listen, stream
+from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.keyword import quantized_keyword
 from tinytorch.sensing.mel import samples_of, tables_of
 from tinytorch.sensing.trained import Trained
@@ -57,7 +57,7 @@ def listening_keyword(
     told = {key: value for key, value in features.items() if key not in ("matrix", "bias", "shift")}
     told["detect"] = detect_settings(window.output.scale, recordings.classes)
     net = stream(replace(window, features=told), features["step"])
-    net = listen(net, tables_of(features), features["window"], features["hop"])
+    net = with_sound(net, tables_of(features), features["window"], features["hop"])
     clips, _ = recordings.clips("train", samples_of(features))
     loudest = np.abs(clips[:64].astype(np.int32)).max(1).argmax()
     steps = steps_of(clips[loudest : loudest + 1], features)[0]

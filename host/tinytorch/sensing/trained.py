@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tinytorch import nn, serialize
 from tinytorch.autograd.tensor import Tensor
-from tinytorch.train.trainer import Epoch
+from tinytorch.train.history import Epoch
 
 # From the features, the number of classes and the weights by name to a network for them.
 Build = Callable[[dict[str, Any], int, dict[str, Tensor]], nn.Sequential]

@@ -2,4 +2,5 @@
 
 # ruff: noqa: F401 - the names are for others.
 
-from tinytorch.train.trainer import Epoch, Loss, Score, Trainer, evaluate
+from tinytorch.train.history import Epoch
+from tinytorch.train.trainer import Loss, Score, Trainer, evaluate

@@ -8,31 +8,44 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tinytorch import serialize
-from tinytorch.nn import Module
+from tinytorch.nn.module import Module
 from tinytorch.ops.array import Array
+from tinytorch.optim.optimizer import Optimizer
+from tinytorch.train.history import Epoch
 
-if TYPE_CHECKING:
-    from tinytorch.train.trainer import Trainer
+
+class Training(Protocol):
+    """What a callback sees of the Trainer."""
+
+    net: Module
+    optimizer: Optimizer
+    history: list[Epoch]
+    steps: int
+    best_epoch: int
+    watch: str
+    stop: bool
+
+    def save(self, path: "str | Path") -> None: ...
 
 
 class Callback:
     """Write the hooks that you need. `trainer.stop = True` ends the training after the epoch."""
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: Training) -> None:
         """When `fit` begins, before its first batch."""
 
-    def on_batch(self, trainer: "Trainer") -> None:
+    def on_batch(self, trainer: Training) -> None:
         """After each step of the optimizer; the gradients are still there."""
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         """After each epoch, validation included; it is the last in the history."""
 
-    def on_end(self, trainer: "Trainer") -> None:
+    def on_end(self, trainer: Training) -> None:
         """When `fit` ends, also by an error."""
 
 
@@ -47,11 +60,11 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping: patience={patience}: give a whole number from 1.")
         self.patience = patience
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: Training) -> None:
         if trainer.history:
             self.on_epoch(trainer)
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         if not trainer.best_epoch:
             raise ValueError(
                 f"EarlyStopping: no epoch has the figure '{trainer.watch}': give `fit` validation "
@@ -78,11 +91,11 @@ class Checkpoint(Callback):
         self.every = every
         self.best = best
 
-    def on_batch(self, trainer: "Trainer") -> None:
+    def on_batch(self, trainer: Training) -> None:
         if self.every and not trainer.steps % self.every:
             trainer.save(self.path)
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         if self.best is not None and trainer.best_epoch == len(trainer.history):
             serialize.save(trainer.net.state_dict(), self.best)
         trainer.save(self.path)
@@ -94,7 +107,7 @@ class CSVLogger(Callback):
     def __init__(self, path: "str | Path") -> None:
         self.path = path
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         _write_table(self.path, [epoch.figures() for epoch in trainer.history])
 
 
@@ -117,11 +130,11 @@ def statistics(net: Module) -> list[dict[str, Any]]:
     for name, p in net.named_parameters():
         for kind, tensor in (("weight", p), ("gradient", p.grad)):
             if tensor is not None and tensor.numel():
-                rows.append({"parameter": name, "kind": kind, **_spread(tensor.data)})
+                rows.append({"parameter": name, "kind": kind, **_moments(tensor.data)})
     return rows
 
 
-def _spread(a: Array) -> dict[str, float]:
+def _moments(a: Array) -> dict[str, float]:
     a = a.astype(np.float64)
     return {
         "norm": float(np.sqrt((a * a).sum())),
@@ -138,13 +151,13 @@ class Statistics(Callback):
         self.path = Path(path)
         self.rows: list[dict[str, Any]] = []
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: Training) -> None:
         if not self.rows and trainer.history and self.path.exists():
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             self.rows = [row for row in rows if int(row["epoch"]) <= len(trainer.history)]
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         epoch = len(trainer.history)
         self.rows += [{"epoch": epoch, **row} for row in statistics(trainer.net)]
         _write_table(self.path, self.rows)
@@ -167,11 +180,11 @@ class TensorBoard(Callback):
         self._open = SummaryWriter
         self._writer: Any = None
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: Training) -> None:
         # What a killed training wrote after its checkpoint is not shown.
         self._writer = self._open(self.folder, purge_step=len(trainer.history) + 1)
 
-    def on_epoch(self, trainer: "Trainer") -> None:
+    def on_epoch(self, trainer: Training) -> None:
         figures = trainer.history[-1].figures()
         epoch = figures.pop("epoch")
         norms = {
@@ -181,6 +194,6 @@ class TensorBoard(Callback):
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def on_end(self, trainer: "Trainer") -> None:
+    def on_end(self, trainer: Training) -> None:
         if self._writer is not None:
             self._writer.close()

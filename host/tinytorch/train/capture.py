@@ -20,9 +20,10 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from tinytorch import ops
-from tinytorch.autograd import aliasing
-from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd import tape
+from tinytorch.autograd.aliasing import sequence_nr
 from tinytorch.autograd.tensor import Tensor
+from tinytorch.autograd.tracing import tracing
 from tinytorch.ops.array import Array
 from tinytorch_core.nn import Module
 
@@ -107,9 +108,9 @@ class Deferred(Tensor):
         self.slot = call.out
         self.data = Pending(self, call.like)
         self.requires_grad = call.tracked
-        self.grad = self._family = self._operation = self._settings = self._gradients = None
+        self.grad = self._aliases = self._operation = self._attrs = self._gradients = None
         self._inputs = ()
-        self._number = next(aliasing.numbers)
+        self._sequence_nr = next(sequence_nr)
 
     def _leave(self) -> None:
         if isinstance(self.data, Pending):
@@ -121,7 +122,7 @@ class Deferred(Tensor):
             raise RuntimeError("backward: this step was captured: call backward of its Step.")
         super().backward(*args, **settings)
 
-    def detach(self) -> Tensor:
+    def detach(self) -> Any:
         self._leave()
         return super().detach()
 
@@ -172,7 +173,7 @@ class Call:
 
 
 class Recording:
-    """Listens to a step on the tape, and writes it down."""
+    """Traces a step on the tape, and writes it down."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -182,9 +183,9 @@ class Recording:
         self._kept: list[Tensor] = []  # so that no id is used twice
 
     def __call__(
-        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
+        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
-        result = autograd.record(operation, inputs, settings)
+        result = tape.record(operation, inputs, attrs)
         slots = tuple([self._slot(t) for t in inputs])
         out = self._new(result)
         wanted = tuple([
@@ -194,8 +195,8 @@ class Recording:
         ])  # fmt: skip
         self.calls.append(
             Call(
-                operation, slots, settings, out, Outline.of(result.data),
-                autograd.is_grad_enabled(), result.requires_grad, wanted,
+                operation, slots, attrs, out, Outline.of(result.data),
+                tape.is_grad_enabled(), result.requires_grad, wanted,
             )
         )  # fmt: skip
         return result
@@ -279,12 +280,14 @@ class Follower:
         self._calls = iter(plan.calls)
 
     def __call__(
-        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], settings: dict[str, Any]
+        self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
     ) -> Tensor:
+        if self.left:
+            return tape.record(operation, inputs, attrs)
         call = next(self._calls, None)
-        if call is None or not self._same(call, operation, inputs, settings):
+        if call is None or not self._same(call, operation, inputs, attrs):
             self.leave()
-            return autograd.apply(operation, *inputs, **settings)
+            return tape.record(operation, inputs, attrs)
         result = Deferred(self, call)
         self._made.append(result)
         return result
@@ -296,7 +299,7 @@ class Follower:
         if (
             call.operation is not operation
             or len(call.inputs) != len(inputs)
-            or call.enabled != autograd.local.recording
+            or call.enabled != tape.local.recording
             or call.settings != settings
         ):
             return False
@@ -327,11 +330,10 @@ class Follower:
         if self.left:
             return
         self.left = True
-        autograd.local.listener = None
         tensors: dict[int, Tensor | None] = dict(self._bound)
         for call, result in zip(self.plan.calls, self._made, strict=False):
-            with autograd.set_grad_enabled(call.enabled):
-                real = autograd.record(
+            with tape.set_grad_enabled(call.enabled):
+                real = tape.record(
                     call.operation, tuple([tensors[s] for s in call.inputs]), call.settings
                 )
             for name in _STATE:
@@ -341,7 +343,6 @@ class Follower:
     def forward(self, loss: Tensor) -> bool:
         """Replay the plan if it was followed to its end; False if the step ran on the tape."""
         plan = self.plan
-        autograd.local.listener = None
         if self.left:
             return False
         if len(self._made) < len(plan.calls) or getattr(loss, "slot", 0) != plan.loss:
@@ -379,17 +380,17 @@ class Follower:
             parts = gradients(g) if callable(gradients) else None
             for i, slot, like in call.wanted:
                 part = gradients[i](g) if parts is None else parts[i]
-                part = autograd._sum_to(part, like)
+                part = tape.sum_to(part, like)
                 before = pending[slot]
                 pending[slot] = part if before is None else before + part
         given: set[int] = set()
         for slot, known in plan.outside.items():
             g, t = pending[slot], known.parameter
             if g is not None and t is not None:
-                t.grad = Tensor(autograd._own(g, given) if t.grad is None else t.grad.data + g)
+                t.grad = Tensor(tape.owned(g, given) if t.grad is None else t.grad.data + g)
 
 
-_STATE = [n for n in Tensor.__slots__ if n not in ("__weakref__", "grad")]
+_STATE = ("data", *tape.HISTORY)
 _UNHELD = _references([object()], 0) + 1  # and its Pending's
 
 
@@ -413,18 +414,15 @@ class Step:
         self._result = None  # its arrays may be used again
         key = (inputs.shape, inputs.dtype, targets.shape, targets.dtype, self.net.training)
         plan = self._plans.get(key)
-        listener = Follower(plan) if plan else Recording() if self._worth(key) else None
-        autograd.local.listener = listener
-        try:
+        tracer = Follower(plan) if plan else Recording() if self._worth(key) else None
+        with tracing(tracer):
             outputs = self.net(inputs)
             loss = self.loss(outputs, targets)
-            replayed = isinstance(listener, Follower) and listener.forward(loss)
-        finally:
-            autograd.local.listener = None
-        self._result = listener if replayed else loss
+            replayed = isinstance(tracer, Follower) and tracer.forward(loss)
+        self._result = tracer if replayed else loss
         self.replayed += replayed
         if not replayed:
-            self._plans[key] = listener.finish(loss) if isinstance(listener, Recording) else None
+            self._plans[key] = tracer.finish(loss) if isinstance(tracer, Recording) else None
             self._failed[key] = self._failed.get(key, 0) + (self._plans[key] is None)
         return outputs, loss
 

@@ -2,15 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tinytorch.train.trainer import Epoch
+from tinytorch.train.history import Epoch
 
 INK, TRAINING, VALIDATION = "#1f2933", "#2667a8", "#d1603d"
 
 
-def picture(history: "Sequence[Epoch]", title: str = "", best: int = 0) -> bytes:
+def picture(history: Sequence[Epoch], title: str = "", best: int = 0) -> bytes:
     """A PNG of a training's history.
 
     best: the number of the epoch whose weights were kept, marked by a line; 0 for none.
@@ -54,7 +53,7 @@ def picture(history: "Sequence[Epoch]", title: str = "", best: int = 0) -> bytes
     return png.getvalue()
 
 
-def _line(axes: Any, history: "Sequence[Epoch]", name: str, label: str, color: str) -> None:
+def _line(axes: Any, history: Sequence[Epoch], name: str, label: str, color: str) -> None:
     epochs = [e.epoch for e in history]
     values = [getattr(e, name) for e in history]
     # One epoch makes a point, not a line.

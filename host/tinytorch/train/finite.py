@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytorch.autograd.tensor import Tensor, no_grad
-from tinytorch.nn import Module
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.nn.module import Module
 
 
 class _Found(Exception):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from tinytorch import serialize
-from tinytorch.autograd.tensor import Tensor, no_grad
-from tinytorch.nn import Module, functional
+from tinytorch.autograd.tape import no_grad
+from tinytorch.autograd.tensor import Tensor
+from tinytorch.nn import functional
+from tinytorch.nn.module import Module
 from tinytorch.nn.utils import clip_grad_norm_
-from tinytorch.optim import Optimizer
 from tinytorch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from tinytorch.optim.optimizer import Optimizer
 from tinytorch.random import get_rng_state, manual_seed, set_rng_state
 from tinytorch.train import finite
 from tinytorch.train.callbacks import Callback
 from tinytorch.train.capture import Step
+from tinytorch.train.history import Epoch
 from tinytorch.train.metrics import Metric, scores_last
 from tinytorch.utils.data import DataLoader
 
@@ -31,27 +34,6 @@ _BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
 def _quiet() -> np.errstate:
     """What overflows is found here and said in a sentence: numpy's warnings would come before."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How an epoch went. Losses are means over the samples, accuracies as in `Score`.
-
-    lr: at its beginning. metrics: those that the trainer was given, for validation as "val_NAME".
-    """
-
-    epoch: int
-    lr: float
-    loss: float
-    accuracy: "float | None"
-    val_loss: "float | None" = None
-    val_accuracy: "float | None" = None
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def figures(self) -> dict[str, float]:
-        """All numbers that there are, by name, with the epoch's number first."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "metrics"}
-        return {name: x for name, x in (named | self.metrics).items() if x is not None}
 
 
 class Score:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinytorch import random
-from tinytorch.autograd import tensor as autograd
+from tinytorch.autograd.formulas import FORMULAS, Formula
+from tinytorch.autograd.tape import enable_grad, gradients_between, graph, leave_capture, record
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.ops.array import Array, Result
 
@@ -22,14 +23,14 @@ def checkpoint(
     gives it the same random numbers. use_reentrant is taken as in PyTorch and changes nothing.
     Raises RuntimeError in backward if the shapes are not the same again.
     """
-    autograd.to_the_tape()  # a captured step knows operations, not functions
+    leave_capture()  # a captured step knows operations, not functions
     state = random.get_rng_state()
-    start = Tensor(0)._number
+    start = Tensor(0)._sequence_nr
     outputs = function(*args, **kwargs)
     single = isinstance(outputs, Tensor)
     results = [outputs] if single else list(outputs)
     tracked = _tracked(results)
-    nodes, _ = autograd.graph(tracked, start)
+    nodes, _ = graph(tracked, start)
     sources = tuple([t for number, t in sorted(nodes.items()) if number < start])
     if not sources:
         return outputs
@@ -39,8 +40,8 @@ def checkpoint(
         now = random.get_rng_state()
         if preserve_rng_state:
             random.set_rng_state(state)
-        oldest = Tensor(0)._number
-        with autograd.enable_grad():
+        oldest = Tensor(0)._sequence_nr
+        with enable_grad():
             again = function(*args, **kwargs)
         if preserve_rng_state:
             random.set_rng_state(now)
@@ -55,10 +56,10 @@ def checkpoint(
             (t, g[end - t.numel() : end].reshape(t.shape))
             for t, end in zip(tensors, ends, strict=True)
         ]
-        return autograd.gradients_between(roots, sources, oldest, create_graph)
+        return gradients_between(roots, sources, oldest, create_graph)
 
     flat = np.concatenate([y.data.reshape(-1) for y in tracked])
-    y = autograd.record(checkpointed, sources, {"flat": flat, "back": back})
+    y = record(checkpointed, sources, {"flat": flat, "back": back})
     parts = iter(y.split([t.numel() for t in tracked]))
     results = [
         next(parts).reshape(t.shape).to(t.dtype) if any(t is other for other in tracked) else t
@@ -74,3 +75,6 @@ def _tracked(results: Sequence[Any]) -> list[Tensor]:
 def checkpointed(*sources: Array, flat: Array, back: Callable[..., Any]) -> Result:
     """The numbers of all of a function's results, which were computed from sources."""
     return flat, back
+
+
+FORMULAS[checkpointed] = Formula(lambda g, y, *sources, flat, back: back(g, create_graph=True))

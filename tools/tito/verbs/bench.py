@@ -20,11 +20,12 @@ from tinytorch import nn, no_grad
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BACKENDS, BOARDS
-from tinytorch.machine.kernel import Choice, name_of
+from tinytorch.machine.kernel import Choice
 from tinytorch.machine.pack import pack
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
+from tinytorch.quantize.operations import kind_of
 from tinytorch.sensing.gesture import gesture_net
 from tinytorch_core.model import CONV2D
 from tito import report
@@ -179,7 +180,7 @@ def operation_of(choice: Choice) -> str:
     op = choice.op
     if op.kind == CONV2D and op.kernel_h == op.kernel_w == 1:
         return "pointwise"
-    return name_of(op.kind)
+    return kind_of(op).name
 
 
 # Runs on the board. One inference as a program makes it: bytes in, the best class out.

@@ -7,10 +7,11 @@ from typing import Any
 
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BOARDS
-from tinytorch.machine.kernel import BYTES, Choice, name_of
+from tinytorch.machine.kernel import BYTES, Choice
 from tinytorch.machine.pack import pack
 from tinytorch.modelfile import heap, section
 from tinytorch.modelfile.runtime import Model
+from tinytorch.quantize.operations import kind_of
 from tito.verbs.inference import load_model, macs
 
 
@@ -28,7 +29,7 @@ def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
         return "bytes" if of == BYTES else "words"
 
     return {
-        "operation": name_of(op.kind),
+        "operation": kind_of(op).name,
         "output": [op.out_h, op.out_w, op.out_c],
         "macs": macs(op),
         "tier": choice.tier,

@@ -8,8 +8,10 @@ from tinytorch.machine.armv6m import (
     cost,
     depthwise,
     dot,
+    logistic,
     mel,
     move,
+    mul,
     pool,
     sharing,
 )
@@ -20,9 +22,11 @@ from tinytorch_core.model import (
     CONV2D,
     DENSE,
     DEPTHWISE,
+    LOGISTIC,
     MAX_POOL,
     MEL,
     MOVE,
+    MUL,
     Op,
 )
 
@@ -36,6 +40,8 @@ CANDIDATES: dict[int, Callable[[Task], Candidates]] = {
     ADD: add.candidates,
     MOVE: move.candidates,
     MEL: mel.candidates,
+    MUL: mul.candidates,
+    LOGISTIC: logistic.candidates,
 }
 
 

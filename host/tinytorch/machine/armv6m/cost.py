@@ -7,7 +7,8 @@ count their own instructions.
 
 from collections.abc import Mapping
 
-from tinytorch_core.model import CONV2D, DENSE, MEL, MOVE, Op
+from tinytorch.quantize.operations import kind_of
+from tinytorch_core.model import MEL, MOVE, Op
 
 # Cycles of each, see `Weighted.counts`.
 COEFFICIENTS: dict[str, float] = {
@@ -57,5 +58,6 @@ def viper(op: Op) -> int:
         return 600 + 16 * values
     if op.kind == MEL:  # mostly the transform: products of each window for each doubling of it
         return op.out_h * op.kernel_h * op.kernel_h.bit_length() * 300
-    taps = op.kernel_h * op.kernel_w * (op.in_c if op.kind in (CONV2D, DENSE) else 1)
-    return values * (300 + 48 * taps)
+    kind = kind_of(op)
+    taps = op.kernel_h * op.kernel_w if kind.bounded else 1
+    return values * (300 + 48 * (kind.weights(op) or taps))

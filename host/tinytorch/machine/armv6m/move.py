@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from tinytorch.machine.armv6m.thumb import Assembler, lr, pc, r0, r1, r2, r3, r4, r5, r6, r7
-from tinytorch.machine.flow import input_bytes
 from tinytorch.machine.kernel import Call, Candidates, Shape, Task
+from tinytorch.quantize.operations import input_size
 from tinytorch_core.model import Op
 
 
@@ -17,14 +17,14 @@ class Move(Shape):
 
     def cycles(self, op: Op) -> int:
         """Of a call, whose y is a multiple of 4."""
-        size = input_bytes(op)
+        size = input_size(op)
         if size % 4 or (op.x - op.y) % 4:
             return 28 + 8 * size
         four, rest = divmod(size // 4, 4)
         return 32 + 13 * four + (7 * rest - 2 if rest else 0)
 
     def parameters(self, call: Call) -> list[int]:
-        return [call.x, call.y, input_bytes(call.op)]
+        return [call.x, call.y, input_size(call.op)]
 
 
 def candidates(task: Task) -> Candidates:

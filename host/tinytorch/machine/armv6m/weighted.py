@@ -47,8 +47,9 @@ from tinytorch.machine.armv6m.thumb import (
     sp,
 )
 from tinytorch.machine.armv6m.window import Window
-from tinytorch.machine.kernel import BYTES, Call, Shape, Task, name_of
+from tinytorch.machine.kernel import BYTES, Call, Shape, Task
 from tinytorch.quantize import lanes
+from tinytorch.quantize.operations import kind_of
 from tinytorch_core.model import DEPTHWISE, LANE, Op
 from tinytorch_core.quant import LANE_LIMIT
 
@@ -168,7 +169,7 @@ def lane_groups(task: Task) -> tuple[tuple[int, ...], list[str]]:
     else:
         largest = lanes.excess(op, *inputs, None, program)
         notes.append(
-            f"Operation {task.index} ({name_of(op.kind)}) breaks the lane bound: its sums reach "
+            f"Operation {task.index} ({kind_of(op).name}) breaks the lane bound: its sums reach "
             f"{largest:,}, {largest - LANE_LIMIT:,} more than the {LANE_LIMIT:,} that a lane "
             "holds. It runs in the exact tier's kernel, one sum a word."
         )

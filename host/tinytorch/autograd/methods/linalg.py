@@ -1,0 +1,59 @@
+"""Products of matrices and vectors."""
+
+from typing import TYPE_CHECKING
+
+from tinytorch import ops
+from tinytorch.autograd.methods.elementwise import Elementwise
+from tinytorch.autograd.methods.movement import Movement
+from tinytorch.autograd.tape import TensorBase, apply
+from tinytorch_core import shapes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Linalg(Elementwise, Movement):
+    """Methods that multiply matrices."""
+
+    __slots__ = ()
+
+    def __matmul__(self, other: "Self") -> "Self":
+        """Matrices of the last two dimensions; a vector is a row on the left, a column on the
+        right, and its dimension vanishes."""
+        if not isinstance(other, TensorBase):
+            return NotImplemented
+        a = self.unsqueeze(0) if self.ndim == 1 else self
+        b = other.unsqueeze(1) if other.ndim == 1 else other
+        shapes.matmul(a.shape, b.shape)
+        self._same_type("matmul", other)
+        y = apply(ops.matmul, a, b)
+        if other.ndim == 1:
+            y = y.squeeze(-1)
+        return y.squeeze(-1 if other.ndim == 1 else -2) if self.ndim == 1 else y
+
+    def matmul(self, other: "Self") -> "Self":
+        return self @ other
+
+    def _product(self, name: str, other: "Self", dims: int) -> "Self":
+        if not self.ndim == other.ndim == dims:
+            raise ValueError(
+                f"{name}: shapes {self.shape} and {other.shape} do not both have {dims} dimensions."
+            )
+        return self @ other
+
+    def mm(self, other: "Self") -> "Self":
+        return self._product("mm", other, 2)
+
+    def bmm(self, other: "Self") -> "Self":
+        return self._product("bmm", other, 3)
+
+    def dot(self, other: "Self") -> "Self":
+        return self._product("dot", other, 1)
+
+    def mv(self, vector: "Self") -> "Self":
+        return self @ vector
+
+    def outer(self, other: "Self") -> "Self":
+        if not self.ndim == other.ndim == 1:
+            raise ValueError(f"outer: shapes {self.shape} and {other.shape} are not both vectors.")
+        return self.unsqueeze(1) * other
