@@ -141,6 +141,9 @@ class _Trace:
             "onnx: the net changes a tensor in place, as += does: let it make a new one."
         )
 
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """Refused before."""
+
 
 # The file.
 

@@ -280,6 +280,9 @@ class _Watch(ModuleTracker):
     def leave(self) -> None:
         """Changes in place are done at once, and not recorded."""
 
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """The work was the result's."""
+
     def rows(self) -> Iterator[Row]:
         """A row for each layer; the Python of modules that only call others goes to the last."""
         known: set[int] = set()

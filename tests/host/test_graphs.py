@@ -205,6 +205,35 @@ def test_a_layer_inside_is_named_by_its_path():
         fold(net, (2, 5, 5))
 
 
+class Changes(nn.Module):
+    """ResNet as many write it: sums in place."""
+
+    def __init__(self, view: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 1)
+        self.view = view
+
+    def forward(self, x):
+        x = self.first(x)
+        y = self.second(x)
+        rows = y.transpose(2, 3) if self.view else None  # it shares the memory of y
+        y += x
+        y.relu_()
+        return y.mean((2, 3)) if rows is None else rows
+
+
+def test_changes_in_place_are_followed():
+    net = Changes().double()
+    fill(net, np.random.default_rng(0))
+    x = samples((2, 5, 4), 3, np.float64)
+    nodes = fold(net, (2, 5, 4))
+    assert [node.kind for node in nodes][2] == ADD and nodes[2].low == 0
+    y = run_float(nodes, np.moveaxis(x, 1, -1))[-1]
+    np.testing.assert_allclose(y.reshape(3, -1), forward(net, x), rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match=r"^Layer \+= changes a tensor in place that another "):
+        fold(Changes(view=True).double(), (2, 5, 4))
+
+
 def test_following_leaves_the_net_as_it_was():
     net = made("mobile")[0].train()
     before = {name: t.numpy().copy() for name, t in net.state_dict().items()}

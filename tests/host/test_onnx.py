@@ -10,7 +10,7 @@ import pytest
 import tinytorch
 from tests.networks import fill, random_network
 from tinytorch import nn
-from tinytorch.autograd import tracing
+from tinytorch.autograd.tracing import local as traced
 from tinytorch.nn import functional
 from tinytorch.onnx import export
 
@@ -287,7 +287,7 @@ def test_the_net_is_left_as_it_was(path):
     net[2].eval()
     export(net, tinytorch.randn(2, 4), path)
     assert [m.training for m in net.modules()] == [True, True, True, False]
-    assert not net[1].running_mean.data.any() and tracing.local.tracer is None
+    assert not net[1].running_mean.data.any() and traced.tracer is None
 
 
 def test_what_cannot_be_exported_is_named(path):
@@ -296,7 +296,7 @@ def test_what_cannot_be_exported_is_named(path):
     def bad(function, message):
         with pytest.raises(ValueError, match=message):
             export(Operations(function), x, path)
-        assert not path.exists() and tracing.local.tracer is None
+        assert not path.exists() and traced.tracer is None
 
     bad(lambda x: F.dropout(x, 0.5, training=True), "the operation dropout cannot be exported")
     bad(lambda x: x.argsort(1), "the operation argsort cannot be exported")

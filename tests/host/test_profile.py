@@ -7,7 +7,7 @@ import pytest
 
 import tinytorch
 from tinytorch import nn
-from tinytorch.autograd import tracing
+from tinytorch.autograd.tracing import local as traced
 from tinytorch.profile import profile
 
 
@@ -150,14 +150,14 @@ def test_the_net_is_left_as_it_was():
     assert tinytorch.rand(3).tolist() == expected
     assert all((t.data == state[name]).all() for name, t in net.state_dict().items())
     assert all(a is b.grad for a, b in zip(gradients, net.parameters(), strict=True))
-    assert net.training and "forward" not in vars(net[0]) and tracing.local.tracer is None
+    assert net.training and "forward" not in vars(net[0]) and traced.tracer is None
 
 
 def test_an_error_in_the_net_leaves_nothing_behind():
     net = nn.Sequential(nn.Linear(4, 6))
     with pytest.raises(ValueError, match="linear|matmul"):
         profile(net, tinytorch.randn(2, 5))
-    assert "forward" not in vars(net) and tracing.local.tracer is None
+    assert "forward" not in vars(net) and traced.tracer is None
 
 
 def test_without_gradients_only_forward_is_measured():

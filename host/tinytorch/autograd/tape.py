@@ -370,6 +370,8 @@ class TensorBase:
         if RANKS[result.dtype.kind] > RANKS[self.dtype.kind]:
             raise RuntimeError(f"{name}: {result.dtype} does not fit into {self.dtype}.")
         self._write(name, ..., result.data)
+        if traced.tracer is not None:
+            traced.tracer.changed(self, result)
         if result.requires_grad or (self.requires_grad and local.recording):
             self._become(result.to(self.dtype), before)
         for relative in relatives:

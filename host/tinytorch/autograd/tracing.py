@@ -29,6 +29,9 @@ class Tracer(Protocol[T]):
     def leave(self) -> None:
         """What comes now is no operation, such as a change in place: it cannot be traced."""
 
+    def changed(self, tensor: T, result: T) -> None:
+        """After `leave`: a tensor has taken over the numbers of an operation's result."""
+
 
 class _Local(threading.local):
     """Each thread traces for itself: the workers of a DataLoader compute beside a training."""

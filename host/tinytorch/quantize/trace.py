@@ -86,7 +86,7 @@ class _Tracer(ModuleTracker):
     def __init__(self, net: Module, x: NDArray[Any]) -> None:
         super().__init__(net)
         self.calls: list[Call] = []
-        self._arrays = [x]  # of the values; kept, so that no other array gets the id of one
+        self._arrays = [x]  # of values; kept, so that no other array gets the id of one
         self._values = {id(x): 0}
 
     def value(self, t: Tensor) -> "int | NDArray[Any]":
@@ -119,11 +119,31 @@ class _Tracer(ModuleTracker):
         values = tuple([None if t is None else self.value(t) for t in inputs])
         result = record(operation, inputs, attrs)
         if any(isinstance(value, int) for value in values):
-            number = len(self._arrays)
+            number = len(self.calls) + 1
             self.calls.append(Call(where, operation, values, attrs, number, result.shape))
             self._values[id(result.data)] = number
             self._arrays.append(result.data)
         return result
 
     def leave(self) -> None:
-        """Changes in place go on."""
+        """Changes in place are followed, see `changed`."""
+
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """From now on the tensor's array holds another value; those that share its memory are lost.
+
+        Raises ValueError where one of them came from the input.
+        """
+        array = tensor.data
+        value = self.value(result)
+        for other in self._arrays:
+            lost = other is not array and other is not result.data
+            if lost and np.may_share_memory(other, array):
+                raise ValueError(
+                    f"Layer {self._where('+=')} changes a tensor in place that another one shares "
+                    "memory with: change a clone() of it."
+                )
+        if isinstance(value, int):
+            self._values[id(array)] = value
+            self._arrays.append(array)
+        elif self._values.pop(id(array), None) is not None:
+            self._arrays.append(array)  # its id is not given away

@@ -219,6 +219,9 @@ class Recording:
         """What changes tensors in place stays on the tape."""
         self.complete = False
 
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """The tape knows."""
+
     def finish(self, loss: Tensor) -> "Plan | None":
         """The plan to replay, unless this step cannot be replayed."""
         slot = self._slots.get(id(loss), 0)
@@ -324,6 +327,9 @@ class Follower:
             return False
         self._bound[slot] = t
         return True
+
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """The tape knows."""
 
     def leave(self) -> None:
         """Do what was asked for so far on the tape, and let the step go on there."""
