@@ -88,9 +88,18 @@ class _Tracer(ModuleTracker):
         self.calls: list[Call] = []
         self._arrays = [x]  # of values; kept, so that no other array gets the id of one
         self._values = {id(x): 0}
+        self._lost: set[int] = set()  # ids of arrays that were changed through another tensor
 
     def value(self, t: Tensor) -> "int | NDArray[Any]":
-        """A value's number, or the numbers of what does not depend on the input."""
+        """A value's number, or the numbers of what does not depend on the input.
+
+        Raises ValueError for a tensor that was changed through another one.
+        """
+        if id(t.data) in self._lost:
+            raise ValueError(
+                f"Layer {self._where('forward')} reads a tensor that was changed in place through "
+                "another one, which shares its memory: change a clone()."
+            )
         return self._values.get(id(t.data), t.data)
 
     def _tracked(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,19 +138,17 @@ class _Tracer(ModuleTracker):
         """Changes in place are followed, see `changed`."""
 
     def changed(self, tensor: Tensor, result: Tensor) -> None:
-        """From now on the tensor's array holds another value; those that share its memory are lost.
-
-        Raises ValueError where one of them came from the input.
-        """
+        """From now on the tensor's array holds another value; those that share its memory are
+        lost."""
         array = tensor.data
         value = self.value(result)
         for other in self._arrays:
-            lost = other is not array and other is not result.data
-            if lost and np.may_share_memory(other, array):
-                raise ValueError(
-                    f"Layer {self._where('+=')} changes a tensor in place that another one shares "
-                    "memory with: change a clone() of it."
-                )
+            if (
+                other is not array
+                and other is not result.data
+                and np.may_share_memory(other, array)
+            ):
+                self._lost.add(id(other))
         if isinstance(value, int):
             self._values[id(array)] = value
             self._arrays.append(array)
