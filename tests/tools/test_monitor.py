@@ -45,7 +45,7 @@ def words(*words: object) -> argparse.Namespace:
 
 
 def run(*given: object) -> dict:
-    return monitor.monitor(words(*given))
+    return monitor.run(words(*given))
 
 
 def expected_events(steps: np.ndarray) -> list[dict]:

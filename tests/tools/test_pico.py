@@ -22,8 +22,8 @@ from tinytorch.quantize.calibrate import quantize
 from tinytorch_core.listen import Detector
 from tito.board.device import connect
 from tito.board.repl import Repl
+from tito.evaluation import kernels_of
 from tito.kits.open import Kit, open_kit
-from tito.verbs.inference import kernels_of
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,17 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from tito.errors import Fault, Usage, reason
+
+# In the order of `tito --help`. Each is a module of tito.verbs with HELP, one sentence;
+# add_arguments(parser); and run(args), which returns what --json prints.
+VERBS = (
+    "demo", "record", "data", "train", "quantize", "deploy", "run", "evaluate", "profile",
+    "monitor", "plan", "bench", "kits", "doctor",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,8 +34,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    from tito.verbs import bench, data, demo, inference, kits, monitor, plan, record, train
-
     top = Parser(
         prog="tito",
         description="Train on this laptop, quantize, stream the model to a kit and run it there.",
@@ -38,11 +44,11 @@ def parser() -> Parser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
 
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=help, description=help, parents=[common])
-
-    for group in (demo, record, data, train, inference, monitor, plan, bench, kits):
-        group.add_verbs(add)
+    for name in VERBS:
+        verb = import_module(f"tito.verbs.{name}")
+        one = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, parents=[common])
+        one.set_defaults(run=verb.run)
+        verb.add_arguments(one)
     return top
 
 

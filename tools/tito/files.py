@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from tito.errors import Fault
+from tito.errors import Fault, Usage
 
 
 def output_file(word: str) -> Path:
@@ -18,6 +18,17 @@ def output_file(word: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"you may not write in the folder {folder}")
     return path
+
+
+def late_output_file(word: str, verb: str) -> Path:
+    """As `output_file`, for an --out whose default is known only after the command line is read.
+
+    Raises Usage.
+    """
+    try:
+        return output_file(word)
+    except argparse.ArgumentTypeError as error:
+        raise Usage(f"argument --out: {error} (see `tito {verb} --help`).") from None
 
 
 def write(path: Path, data: bytes, what: str = "wrote") -> None:

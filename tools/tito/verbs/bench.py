@@ -32,12 +32,13 @@ from tito import report
 from tito.board.device import connect
 from tito.board.repl import Repl
 from tito.errors import Fault
+from tito.evaluation import load_model
 from tito.files import output_file, write
 from tito.kits.cortex_m0 import CoreModel
 from tito.kits.firmware import find_firmware
 from tito.kits.open import open_kit
-from tito.verbs.inference import load_model, macs
 
+HELP = "Cycles of our machine code on the emulated RP2040, beside those of C."
 CLOCK = 125_000_000  # Hz
 BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 Tier = Literal["exact", "lane"]
@@ -101,21 +102,19 @@ OPERATIONS: list[tuple[str, Callable[[], nn.Sequential], Shape]] = [
 ]
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("bench", "Cycles of our machine code on the emulated RP2040, beside those of C.")
-    p.add_argument("what", choices=["kernels"])
-    p.add_argument("--model", type=Path, action="append", default=[], metavar="MODEL",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["kernels"])
+    parser.add_argument("--model", type=Path, action="append", default=[], metavar="MODEL",
                    help="a model file of your own, too")  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--firmware", type=Path, metavar="IMAGE",
         help="MicroPython UF2 image for the run in real firmware (default: the cache's)",
     )  # fmt: skip
-    p.add_argument("--no-firmware", action="store_true", help="on the bare core only")
-    p.add_argument(
+    parser.add_argument("--no-firmware", action="store_true", help="on the bare core only")
+    parser.add_argument(
         "--picture", type=output_file, default=Path("kernels.png"), metavar="FILE.png",
         help="cycles a MAC of each layer (kernels.png)",
     )  # fmt: skip
-    p.set_defaults(run=bench)
 
 
 def seeded(make: Callable[[], nn.Sequential], shape: Shape, tier: Tier) -> tuple[bytes, NDArray]:
@@ -149,7 +148,10 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     ):
         raise Fault(f"{model.name} gives other bytes in machine code: report it.")
     layers = [row(choice, n) for choice, n in zip(packed.choices, runs[0][1], strict=True)]
-    cycles, work = sum(runs[0][1]), sum(macs(choice.op) for choice in packed.choices)
+    cycles, work = (
+        sum(runs[0][1]),
+        sum(layer["macs"] for layer in layers),
+    )
     return {
         "cycles": cycles,
         "predicted": packed.cycles,
@@ -163,7 +165,7 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
 
 
 def row(choice: Choice, cycles: int) -> dict[str, Any]:
-    op, work = choice.op, macs(choice.op)
+    op, work = choice.op, kind_of(choice.op).macs(choice.op)
     return {
         "operation": operation_of(choice),
         "output": [op.out_h, op.out_w, op.out_c],
@@ -239,7 +241,7 @@ def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
         return None, str(error)
 
 
-def bench(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     # What is wrong with the arguments is said before half a minute of work.
     image, why = image_for(args)
     models = {str(path): load_model(path) for path in args.model}

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,16 @@ from tinytorch.data import collection
 from tinytorch.data.readers import read_npy
 from tinytorch.modelfile.runtime import Model
 from tito import report
+from tito.arguments import add_kit
 from tito.board.device import Device, Step
 from tito.errors import Fault, Usage
+from tito.evaluation import deployed, load_model, reach
 from tito.kits import pdm
 from tito.kits.open import VIRTUAL, Kit, open_kit
 from tito.verbs.data import decibels
-from tito.verbs.inference import KIT_HELP, deployed, load_model, reach
 from tito.verbs.record import Source, Stop, pins, replayed
 
+HELP = "Let a kit listen with its model, and watch what it hears."
 SOURCES = "wire", "i2s", "adc", "mpu6050"
 MOTION = 25.0  # Hz, of a replayed motion that does not say it
 SILENT = 4  # of 32768: no microphone is as quiet as that
@@ -36,28 +38,25 @@ LAST = 3  # keywords on the screen
 RECENT = 200  # steps whose latency is shown while it listens
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("monitor", "Let a kit listen with its model, and watch what it hears.")
-    p.add_argument("--kit", required=True, metavar="KIT", help=KIT_HELP)
-    p.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
-    p.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_kit(parser, required=True)
+    parser.add_argument(
         "--model", metavar="NAME|FILE.tt", help="on the kit, or to send there (the kit's only one)"
     )
-    p.add_argument(
+    parser.add_argument(
         "--source", choices=SOURCES, default="wire",
         help="the kit's sensor, or samples from the laptop: its microphone, or --replay (wire)",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
         help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--replay", type=Path, metavar="FILE",
         help=".wav, .npy or .npz, sent over the wire or sensed by a virtual kit",
     )  # fmt: skip
-    p.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
-    p.epilog = pdm.table()
-    p.set_defaults(run=monitor)
+    parser.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
+    parser.epilog = pdm.table()
 
 
 def _seconds(word: str) -> float:
@@ -70,7 +69,7 @@ def _seconds(word: str) -> float:
     return seconds
 
 
-def monitor(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     if args.replay and not args.replay.is_file():
         raise Usage(f"There is no file {args.replay} to replay.")
     if args.replay and args.source != "wire" and args.kit not in VIRTUAL:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from tinytorch.data import collection
 from tinytorch.data.readers import read_npy
+from tito.arguments import add_kit, at_least
 from tito.errors import Fault, Usage
+from tito.evaluation import reach
 from tito.files import output_file
 from tito.kits.laptop import LaptopMicrophone
 from tito.kits.open import VIRTUAL, open_kit
 from tito.verbs.data import AXES, decibels
-from tito.verbs.inference import KIT_HELP, at_least, reach
 
+HELP = "Record words or gestures of your own into a data file."
 Signal = NDArray[np.int16]  # (T, C)
 
 SECONDS = {"keyword": 1.0, "gesture": 2.0}
@@ -44,41 +46,40 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("record", "Record words or gestures of your own into a data file.")
-    p.add_argument("what", choices=["keyword", "gesture"])
-    p.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
-    p.add_argument("--kit", required=True, metavar="KIT", help=f"{KIT_HELP}, or laptop")
-    p.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
-    p.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["keyword", "gesture"])
+    parser.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
+    add_kit(parser, required=True, more=", or laptop")
+    parser.add_argument(
         "--seconds", type=_seconds, metavar="N", help="of each recording (keyword 1, gesture 2)"
     )
-    p.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
-    p.add_argument(
+    parser.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
+    parser.add_argument(
         "--cut", action="store_true",
         help="of long recordings keep one second around each word",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--out", type=output_file, metavar="FILE.npz",
         help="the data file, which grows (keyword.npz, gesture.npz)",
     )  # fmt: skip
-    p.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
-    p.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
-    p.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
-    p.add_argument(
+    parser.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
+    parser.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
+    parser.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
+    parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
         help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--rate", type=at_least(1), metavar="HZ",
         help="samples a second (the file's; or keyword 16000, else 8000, gesture 25)",
     )  # fmt: skip
-    p.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
-    p.add_argument(
+    parser.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
+    parser.add_argument(
         "--countdown", type=at_least(0), metavar="N", help="seconds before each recording (3)"
     )
-    p.add_argument("--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses")
-    p.set_defaults(run=record)
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses"
+    )
 
 
 def pins(word: str) -> dict[str, int]:
@@ -153,7 +154,7 @@ class Stop:
         signal.signal(signal.SIGINT, self._before)
 
 
-def record(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     out = args.out or output_file(f"{args.what}.npz")
     _refuse(args)
     there = collection.load(out) if out.exists() else None
