@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from tito.errors import Fault, Usage, reason
+from tito.errors import TitoError, UsageError, reason
 
 # In the order of `tito --help`. Each is a module of tito.verbs with HELP, one sentence;
 # add_arguments(parser); and run(args), which returns what --json prints.
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise Usage(f"{message} (see `{self.prog} --help`).")
+        raise UsageError(f"{message} (see `{self.prog} --help`).")
 
 
 def parser() -> Parser:
@@ -57,7 +57,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         # What a kit already holds is safe: a model takes effect only when it is verified.
         return 1, "Interrupted: the kit's last good model is still in place."
-    if isinstance(error, Fault):
+    if isinstance(error, TitoError):
         return error.status, str(error)
     if isinstance(error, OSError):
         return 2 if isinstance(error, FileNotFoundError) else 1, reason(error).rstrip(".") + "."

@@ -15,11 +15,11 @@ from tinytorch.modelfile import heap, section
 from tinytorch.modelfile.runtime import Model
 from tito.board.device import Device, connect
 from tito.board.stream import Progress
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.kits.open import Kit
 
 
-def hears(model: Model) -> bool:
+def takes_sound(model: Model) -> bool:
     """Is it a model whose input is sound?"""
     return bool(model.features) and model.features.get("kind") == "sound"
 
@@ -27,12 +27,12 @@ def hears(model: Model) -> bool:
 def load_model(path: Path) -> Model:
     """The model file, read and checked; its own test vectors agree on this laptop."""
     if not path.is_file():
-        raise Usage(f"There is no model file {path}: make one with `tito quantize`.")
+        raise UsageError(f"There is no model file {path}: make one with `tito quantize`.")
     try:
         model = Model(path)
         model.verify()
     except ValueError as error:
-        raise Fault(f"{path}: {error}") from error
+        raise TitoError(f"{path}: {error}") from error
     return model
 
 
@@ -44,7 +44,7 @@ def load_recordings(paths: "list[Path] | None", kind: str = "motion") -> Recordi
     try:
         recordings = datasets.load(paths, kind)
     except ImportError as error:
-        raise Fault(str(error)) from None
+        raise TitoError(str(error)) from None
     print(f"data       {recordings.source}")
     return recordings
 
@@ -65,7 +65,7 @@ def bar(what: str) -> Iterator[Progress]:
         yield show
 
 
-def reach(kit: Kit) -> Device:
+def connect_with_progress(kit: Kit) -> Device:
     """The kit with our agent running."""
     with bar("install") as progress:
         return connect(kit, progress)
@@ -78,10 +78,10 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
     `kernels_of`, and `kernels`: arch, how many operations in machine code (`machine`) and how many
     in the kit's own kernels (`viper`), and the bytes of machine code.
 
-    Says before anything is sent how much memory the model will take, and raises Fault for one that
-    cannot fit.
+    Before anything is sent it prints how much memory the model takes. Raises TitoError for a model
+    that does not fit.
     """
-    with reach(kit) as device:
+    with connect_with_progress(kit) as device:
         about = device.info()
         model = Model(device.fit(model.data))
         operations = kernels_of(model)
@@ -101,7 +101,7 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
             f"flash {len(model.data):,} of {about['free_flash']:,}"
         )
         if predicted > about["free_ram"]:
-            raise Fault(
+            raise TitoError(
                 f"The model needs {predicted:,} bytes of heap and the kit has "
                 f"{about['free_ram']:,}: train one with fewer channels or a shorter window."
             )
@@ -139,7 +139,7 @@ def accuracy(outputs: NDArray, labels: NDArray) -> float:
     return float((outputs.argmax(1) == labels).mean())
 
 
-def spread(labels: NDArray, limit: int) -> NDArray[np.int64]:
+def stratified(labels: NDArray, limit: int) -> NDArray[np.int64]:
     """Up to `limit` samples, the classes in turn, so that a few show all of them."""
     turns = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):

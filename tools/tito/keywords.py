@@ -12,7 +12,7 @@ from tinytorch.modelfile.runtime import Model
 from tinytorch.sensing import spotting
 from tinytorch.sensing.mel import samples_of
 from tito.board.device import Device
-from tito.evaluation import accuracy, deployed, spread
+from tito.evaluation import accuracy, deployed, stratified
 from tito.kits.open import Kit
 
 
@@ -36,7 +36,7 @@ def hear(device: Device, model: Model, steps: NDArray[np.int16]) -> ClipRun:
             outputs.append(np.frombuffer(step.output, np.int8))
             us.append(step.run_us)
             free.append(step.free)
-        device.hush()
+        device.stop_listening()
     shape = (*steps.shape[:2], len(model.labels))
     return ClipRun(np.array(outputs).reshape(shape), np.array(us), min(free))
 
@@ -73,7 +73,7 @@ def compare(
     answers = expected[:, -1].argmax(1)
     if kit is None:
         return figures, labels, answers
-    chosen = spread(labels, limit or len(labels))
+    chosen = stratified(labels, limit or len(labels))
     with deployed(model, kit) as (device, measured):
         got = hear(device, model, steps[chosen])
     step_seconds = features["step"] * features["hop"] / features["rate"]

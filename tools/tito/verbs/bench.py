@@ -31,7 +31,7 @@ from tinytorch_core.model import CONV2D
 from tito import report
 from tito.board.device import connect
 from tito.board.repl import Repl
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.evaluation import load_model
 from tito.files import output_file, write
 from tito.kits.cortex_m0 import CoreModel
@@ -137,7 +137,7 @@ def seeded(make: Callable[[], nn.Sequential], shape: Shape, tier: Tier) -> tuple
 def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     """The cycles of each layer of a model on the bare core, for the first input.
 
-    Raises Fault where a byte of any output differs from the laptop's.
+    Raises TitoError where a byte of any output differs from the laptop's.
     """
     model = Model(data)
     packed = pack(model, BACKEND)
@@ -146,7 +146,7 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     if not all(
         (y == expected).all() for (y, _), expected in zip(runs, model.run_batch(x), strict=True)
     ):
-        raise Fault(f"{model.name} gives other bytes in machine code: report it.")
+        raise TitoError(f"{model.name} gives other bytes in machine code: report it.")
     layers = [row(choice, n) for choice, n in zip(packed.choices, runs[0][1], strict=True)]
     cycles, work = (
         sum(runs[0][1]),
@@ -211,7 +211,7 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
     with open_kit("pico", image) as kit:
         with connect(kit) as device:
             report_of = device.put_model(attach(data, BACKEND.architecture), "bench")
-        with Repl(kit.port, kit.patience) as repl:
+        with Repl(kit.port, kit.timeout_scale) as repl:
             repl.enter()
             said = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)
             whole, kernels = json.loads(said)
@@ -230,12 +230,12 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
 
 
 def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
-    """The firmware image to run, or None and why not. Raises Fault for one that is no image."""
+    """The firmware image to run, or None and why not. Raises TitoError for one that is no image."""
     if args.no_firmware:
         return None, "not asked for"
     try:
         return find_firmware(args.firmware, download=False), ""
-    except Fault as error:
+    except TitoError as error:
         if args.firmware:
             raise
         return None, str(error)

@@ -17,13 +17,13 @@ from tinytorch.train.trainer import evaluate
 from tinytorch.utils.data import DataLoader, TensorDataset
 from tito import keywords, report
 from tito.arguments import add_data, add_kit, at_least
-from tito.errors import Fault, Usage
-from tito.evaluation import compare, load_recordings, reach, spread
+from tito.errors import TitoError, UsageError
+from tito.evaluation import compare, connect_with_progress, load_recordings, stratified
 from tito.files import output_file, write
 from tito.kits.open import Kit, open_kit
 
 HELP = "Train, quantize, deploy and run, on a virtual kit by default."
-# Test recordings that a kit runs by default. The emulated Pico is about 50 times slower than a Pico.
+# Test recordings that a kit runs by default; the emulated Pico runs at a fiftieth of real time.
 PICO_SAMPLES, VIRTUAL_CLIPS, PICO_CLIPS = 24, 200, 10
 
 
@@ -55,16 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     start = perf_counter()
     if args.what == "gesture" and (args.width or args.tier):
-        raise Usage("--width and --tier are for `tito demo keyword`.")
+        raise UsageError("--width and --tier are for `tito demo keyword`.")
     args.picture = args.picture or output_file(f"{args.what}.png")
     recordings = load_recordings(args.data, "motion" if args.what == "gesture" else "sound")
     if recordings.is_sound != (args.what == "keyword"):
-        raise Fault(
+        raise TitoError(
             f"The recordings are of {'sound' if recordings.is_sound else 'motion'}: use "
             f"`tito demo {'keyword' if recordings.is_sound else 'gesture'}` for them."
         )
     with open_kit(args.kit, args.firmware) as kit:
-        reach(kit).close()  # what is wrong with it is to be known before the training
+        connect_with_progress(kit).close()  # a broken kit fails before the training
         figures = (demo_keyword if recordings.is_sound else demo_gesture)(args, recordings, kit)
     return {**figures, "seconds": round(perf_counter() - start, 1)}
 
@@ -86,8 +86,8 @@ def demo_gesture(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> 
         write(args.out, model.data)
 
     windows, labels = recordings.windows(split, trained.features["window"])
-    limit = args.samples or (PICO_SAMPLES if kit.patience > 1 else len(labels))
-    chosen = spread(labels, limit)
+    limit = args.samples or (PICO_SAMPLES if kit.timeout_scale > 1 else len(labels))
+    chosen = stratified(labels, limit)
     windows, labels = windows[chosen], labels[chosen]
     x = quantize_windows(windows, trained.features)
     score = evaluate(trained.net, DataLoader(TensorDataset(network_input(x), labels), 256))
@@ -146,7 +146,7 @@ def demo_keyword(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> 
         write(args.out, model.data)
     data = keyword.keyword_data(recordings, split, trained.features)
     score = evaluate(trained.net, DataLoader(data, 256))
-    limit = args.samples or (PICO_CLIPS if kit.patience > 1 else VIRTUAL_CLIPS)
+    limit = args.samples or (PICO_CLIPS if kit.timeout_scale > 1 else VIRTUAL_CLIPS)
     figures, labels, answers = keywords.compare(model, recordings, split, kit, limit)
     detection = keywords.detection_errors(model, recordings, split)
     figures |= {

@@ -8,7 +8,7 @@ from time import perf_counter
 from tinytorch.sensing.motion import quantize_windows
 from tito import keywords, report
 from tito.arguments import add_data, add_kit, at_least
-from tito.evaluation import compare, hears, load_model, load_recordings, spread
+from tito.evaluation import compare, load_model, load_recordings, stratified, takes_sound
 from tito.kits.open import open_kit
 
 HELP = "Accuracy of a model on a split of a data file, also on a kit."
@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     start = perf_counter()
     model = load_model(args.model)
-    kind = "sound" if hears(model) else "motion"
+    kind = "sound" if takes_sound(model) else "motion"
     recordings = load_recordings(args.data, kind).for_model(model.features, model.labels)
     with open_kit(args.kit, args.firmware) if args.kit else nullcontext() as kit:
-        if hears(model):
+        if takes_sound(model):
             figures, *_ = keywords.compare(model, recordings, args.split, kit, args.samples)
         else:
             assert model.features is not None  # for_model has refused a model without
             windows, labels = recordings.windows(args.split, model.features["window"])
-            chosen = spread(labels, args.samples or len(labels))
+            chosen = stratified(labels, args.samples or len(labels))
             x = quantize_windows(windows[chosen], model.features)
             figures, _ = compare(model, x, labels[chosen], kit)
     figures |= {

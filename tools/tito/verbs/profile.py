@@ -7,7 +7,7 @@ from typing import Any
 
 from tinytorch.quantize.operations import kind_of
 from tito.arguments import add_kit, at_least
-from tito.errors import Usage
+from tito.errors import UsageError
 from tito.evaluation import deployed, load_model
 from tito.files import output_file, write
 from tito.kits.open import open_kit
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> dict:
     if args.model.suffix == ".safetensors":
         return profile_float(args)
     if args.batch or args.picture:
-        raise Usage("--batch and --picture are for a float network, FILE.safetensors.")
+        raise UsageError("--batch and --picture are for a float network, FILE.safetensors.")
     model = load_model(args.model)
     times: list[int | None] = [None] * len(model.operations)
     kernels: list[str | None] = [None] * len(model.operations)
@@ -85,9 +85,11 @@ def profile_float(args: argparse.Namespace) -> dict:
     from tinytorch.sensing import gesture, keyword
 
     if args.kit:
-        raise Usage("A kit runs int8 models: make one with `tito quantize`, or leave --kit out.")
+        raise UsageError(
+            "A kit runs int8 models: make one with `tito quantize`, or leave --kit out."
+        )
     if not args.model.is_file():
-        raise Usage(f"There is no file {args.model}: make one with `tito train`.")
+        raise UsageError(f"There is no file {args.model}: make one with `tito train`.")
     net: nn.Module
     shape: tuple[int, ...]
     kind = serialize.load_with_metadata(args.model)[1].get("kind")

@@ -16,7 +16,7 @@ from tinytorch.sensing import gesture, keyword, spotting
 from tito import report
 from tito.arguments import add_data, at_least
 from tito.board.device import check_name
-from tito.errors import Usage
+from tito.errors import UsageError
 from tito.evaluation import load_recordings
 from tito.files import late_output_file, write
 
@@ -47,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     if args.tier == "exact" and (args.bits or args.group):
-        raise Usage("--bits and --group are for --tier lane.")
+        raise UsageError("--bits and --group are for --tier lane.")
     if args.name:
         check_name(args.name)
     if not args.trained.is_file():
-        raise Usage(f"There is no file {args.trained}: make one with `tito train`.")
+        raise UsageError(f"There is no file {args.trained}: make one with `tito train`.")
     out = late_output_file(args.out, "quantize") if args.out else None
     tier = {"tier": args.tier, "group": args.group}
     if args.bits:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict:
         from tinytorch.recipes import run
 
         if args.data and len(args.data) > 1:
-            raise Usage("A network that was trained by a configuration takes one --data file.")
+            raise UsageError("A network that was trained by a configuration takes one --data file.")
         data = str(args.data[0]) if args.data else ""
         net, vectors, source = run.quantized_net(args.trained, args.name or "", data, **tier)
     else:

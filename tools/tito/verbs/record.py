@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tinytorch.data import collection
 from tinytorch.data.readers import read_npy
 from tito.arguments import add_kit, at_least
-from tito.errors import Fault, Usage
-from tito.evaluation import reach
+from tito.errors import TitoError, UsageError
+from tito.evaluation import connect_with_progress
 from tito.files import output_file
 from tito.kits.laptop import LaptopMicrophone
 from tito.kits.open import VIRTUAL, open_kit
@@ -108,7 +108,7 @@ def _seconds(word: str) -> float:
 
 
 class KitSource:
-    """A kit's sensor as a source. Raises Fault where the kit has no such sensor."""
+    """A kit's sensor as a source. Raises TitoError where the kit has no such sensor."""
 
     def __init__(self, device: Any, settings: dict, rate: int, channels: int) -> None:
         self._device = device
@@ -130,8 +130,8 @@ class KitSource:
         return fill
 
     def close(self) -> None:
-        with suppress(Fault):  # the kit may be gone
-            self._device.hush()
+        with suppress(TitoError):  # the kit may be gone
+            self._device.stop_listening()
 
 
 class Stop:
@@ -163,28 +163,30 @@ def run(args: argparse.Namespace) -> dict:
         if there:
             collection.check_fit(out, there, source.rate, source.channels)
         elif (source.rate >= collection.SOUND) != (args.what == "keyword"):
-            raise Usage(f"A {args.what} is not recorded at {source.rate} Hz: choose another rate.")
+            raise UsageError(
+                f"A {args.what} is not recorded at {source.rate} Hz: choose another rate."
+            )
         axes = "" if args.what == "keyword" else f", {source.channels} axes"
         print(f"recording  '{args.label}' at {source.rate:g} Hz{axes} into {out}")
         return Session(args, source, out, stack.enter_context(Stop())).run()
 
 
 def _refuse(args: argparse.Namespace) -> None:
-    """Raises Usage for options that do not go together."""
+    """Raises UsageError for options that do not go together."""
     if args.kit == "laptop" and args.what == "gesture":
-        raise Usage("A laptop feels no motion: name a kit with a motion sensor.")
+        raise UsageError("A laptop feels no motion: name a kit with a motion sensor.")
     if args.kit == "laptop" and (args.source or args.pins):
-        raise Usage("The laptop has its own microphone: leave --source and --pins out.")
+        raise UsageError("The laptop has its own microphone: leave --source and --pins out.")
     if args.replay and args.kit not in VIRTUAL:
-        raise Usage("Only a virtual kit's sensor can be given a --replay.")
+        raise UsageError("Only a virtual kit's sensor can be given a --replay.")
     if args.replay and not args.replay.is_file():
-        raise Usage(f"There is no file {args.replay} to replay.")
+        raise UsageError(f"There is no file {args.replay} to replay.")
     if args.source and (args.source == "mpu6050") != (args.what == "gesture"):
-        raise Usage(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
+        raise UsageError(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
     if args.what == "keyword" and args.axes:
-        raise Usage("A microphone has no --axes: leave them out.")
+        raise UsageError("A microphone has no --axes: leave them out.")
     if args.what == "gesture" and args.cut:
-        raise Usage("Only words are found by their loudness: leave --cut out.")
+        raise UsageError("Only words are found by their loudness: leave --cut out.")
 
 
 @contextmanager
@@ -204,7 +206,7 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
         else:
             replay = replayed(args.replay, rates[0], stack) if args.replay else {}
             kit = stack.enter_context(open_kit(args.kit, args.firmware, **replay))
-            device = stack.enter_context(reach(kit))
+            device = stack.enter_context(connect_with_progress(kit))
             settings = {"kind": args.source or SENSOR[args.what], **args.pins}
 
             def make(rate: int) -> Source:
@@ -214,9 +216,9 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
             try:
                 source = make(rate)
                 break
-            except Usage:
+            except UsageError:
                 raise
-            except Fault:
+            except TitoError:
                 if rate == rates[-1]:
                     raise
         stack.callback(source.close)
@@ -275,7 +277,7 @@ class Session:
             take = self.take()
             self.keep(take)
             if take.ended:
-                raise Fault(take.ended)
+                raise TitoError(take.ended)
             if take.ended is not None:
                 self.figures["interrupted"] = True
                 break
@@ -305,8 +307,8 @@ class Session:
         while fill < self.samples and ended is None:
             try:
                 size = source.readinto(self.block)
-            except Fault as fault:
-                ended, size = str(fault), 0
+            except TitoError as error:
+                ended, size = str(error), 0
             else:
                 if size < len(self.block):
                     ended = "The sensor gives no more samples: check its wires, or the replay."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tinytorch.modelfile.runtime import Model
 from tito.arguments import add_kit
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.evaluation import deployed, load_model, run_samples
 from tito.files import output_file, write
 from tito.kits.open import open_kit
@@ -56,24 +56,26 @@ def run(args: argparse.Namespace) -> dict:
 def read_inputs(path: Path, model: Model) -> NDArray[Any]:
     """The samples of a .npy file, (N, *input_shape) or (N, values), as the model's integers."""
     if not path.is_file():
-        raise Usage(f"There is no input file {path}.")
+        raise UsageError(f"There is no input file {path}.")
     try:
         with path.open("rb") as file:
             x = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise Fault(f"{path} is not a .npy file of numbers: write it with numpy.save.") from error
+        raise TitoError(
+            f"{path} is not a .npy file of numbers: write it with numpy.save."
+        ) from error
     values = math.prod(model.input_shape)
     if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != values:
-        raise Fault(
+        raise TitoError(
             f"{path} has the shape {x.shape} and the model takes (N, "
             f"{', '.join(map(str, model.input_shape))}): one sample a row."
         )
     takes = model.input_type
     if x.dtype.kind == "f" and takes == "int8":
         if not np.isfinite(x).all():
-            raise Fault(f"{path} holds NaN or infinity: repair it or leave these samples out.")
+            raise TitoError(f"{path} holds NaN or infinity: repair it or leave these samples out.")
         x = model.quantize(x)
     if x.dtype != takes:
         also = "float32 or " if takes == "int8" else ""
-        raise Fault(f"{path} holds {x.dtype} and the model takes {also}{takes}.")
+        raise TitoError(f"{path} holds {x.dtype} and the model takes {also}{takes}.")
     return x.reshape(len(x), *model.input_shape)

@@ -9,7 +9,7 @@ from tinytorch.train.trainer import evaluate
 from tinytorch.utils.data import DataLoader
 from tito import report
 from tito.arguments import add_data, at_least
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.evaluation import load_recordings
 from tito.files import late_output_file
 
@@ -48,17 +48,17 @@ def run(args: argparse.Namespace) -> dict:
     if args.config is not None:
         return train_by(args)
     if args.changes:
-        raise Usage("--set changes a configuration: give its file, too.")
+        raise UsageError("--set changes a configuration: give its file, too.")
     start = perf_counter()
     recordings = load_recordings(args.data)
     hears = recordings.is_sound
     if args.width and not hears:
-        raise Usage("--width is for recordings of sound.")
+        raise UsageError("--width is for recordings of sound.")
     default = f"{'keyword' if hears else 'gesture'}.safetensors"
     out = late_output_file(args.out or default, "train")
     checkpoint = out.with_suffix(".checkpoint")
     if args.resume and not checkpoint.exists():
-        raise Usage(f"There is no {checkpoint} to resume from: train without --resume first.")
+        raise UsageError(f"There is no {checkpoint} to resume from: train without --resume first.")
     seed, kept = args.seed or 0, {"checkpoint": checkpoint, "resume": args.resume}
     if hears:
         epochs, width = args.epochs or keyword.EPOCHS, args.width or keyword.WIDTH
@@ -93,17 +93,21 @@ def train_by(args: argparse.Namespace) -> dict:
 
     for name, key in (("data", "data.path"), ("epochs", "train.epochs"), ("seed", "seed")):
         if getattr(args, name) is not None:
-            raise Usage(f"--{name} is for training without a configuration: use --set {key}=...")
+            raise UsageError(
+                f"--{name} is for training without a configuration: use --set {key}=..."
+            )
     if args.out:
         args.changes.append(f"output.folder={args.out}")
     settings = config.read(args.config, args.changes)
     folder = Path(settings.output.folder)
     if folder.exists() and not folder.is_dir():
-        raise Usage(f"{folder} is a file: 'output.folder' names the folder for what is written.")
+        raise UsageError(
+            f"{folder} is a file: 'output.folder' names the folder for what is written."
+        )
     try:
         result = run.run(settings, args.resume)
     except ImportError as error:  # an optional part, which names what to install
-        raise Fault(str(error)) from None
+        raise TitoError(str(error)) from None
     rows = [("epochs", f"{result['epochs']}, the best was {result['best_epoch']}")]
     rows.append(("loss", f"{result['loss']:.4f}"))
     if result["accuracy"] is not None:
