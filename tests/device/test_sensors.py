@@ -11,7 +11,7 @@ from scipy import signal
 from tests.conftest import ROOT, micropython
 from tito.board.device import connect
 from tito.board.repl import Repl
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.kits import microphone, pdm
 from tito.kits.open import open_kit
 
@@ -75,7 +75,7 @@ def kit(tmp_path_factory):
         with open_kit("virtual", sound=sound(), sound_rate=8000) as kit:
             connect(kit).close()
             source = (ROOT / "tests/device/check_sensors.py").read_text()
-            with Repl(kit.port, kit.patience) as repl:
+            with Repl(kit.port, kit.timeout_scale) as repl:
                 repl.enter()
                 repl.exec(f"with open('/check_sensors.py', 'w') as f: f.write({source!r})")
             yield kit
@@ -83,14 +83,14 @@ def kit(tmp_path_factory):
 
 def ask(kit, code):
     """What an expression gives on the kit, where `c` is check_sensors and INMP441 the driver."""
-    with Repl(kit.port, kit.patience) as repl:
+    with Repl(kit.port, kit.timeout_scale) as repl:
         repl.enter()
         lines = "import json, check_sensors as c\nfrom tinytorch.sensors.i2s import INMP441\n"
         return json.loads(repl.exec(f"{lines}print(json.dumps({code}))", timeout=20))
 
 
 def test_inmp441_gives_what_it_hears_and_then_a_quiet_room(kit):
-    kit.hear(sound(), 8000)
+    kit.play(sound(), 8000)
     got, sizes, lost, allocated = ask(kit, "c.read(INMP441(8000), 1280, 4)")
     assert (sizes, lost) == ([1280] * 4, 0)
     assert allocated < 640  # the driver's port is written in Python here: see the Pico's test
@@ -104,7 +104,7 @@ def test_inmp441_at_the_other_rate_and_gain(kit, tmp_path):
     with wave.open(str(path), "wb") as f:
         f.setparams((2, 2, 44100, 0, "NONE", ""))
         f.writeframes(np.repeat(sound(n=4407, rate=44100), 2).astype("<i2").tobytes())
-    kit.hear(path)
+    kit.play(path)
     got, sizes, lost, _ = ask(kit, "c.read(INMP441(16000, gain=5), 1280, 2)")
     assert (sizes, lost) == ([1280] * 2, 0)
     heard = np.rint(signal.resample(sound(n=4407, rate=44100), 1599)).astype(int)
@@ -112,14 +112,14 @@ def test_inmp441_at_the_other_rate_and_gain(kit, tmp_path):
 
 
 def test_lost_samples_are_counted(kit):
-    kit.hear(sound(), 8000)
+    kit.play(sound(), 8000)
     counted, dropped = ask(kit, "c.overrun(INMP441(8000, buffer=4096), 150)")
     assert dropped > 1000  # two pauses of 150 ms, with a buffer of 64 ms
     assert dropped <= counted <= dropped + 400  # what came while the kit had to wait for its turn
 
 
 def test_without_a_microphone_there_is_nothing(kit):
-    kit.hear(None)
+    kit.play(None)
     got, sizes, lost, _ = ask(kit, "c.read(INMP441(), 640, 1)")
     assert (sizes, lost, of_hex(got).any()) == ([640], 0, False)
 
@@ -154,12 +154,12 @@ def test_what_is_not_a_recording_is_refused(tmp_path):
         (np.zeros(5, np.int16), None, "give the rate"),
     ):
         np.save(tmp_path / "bad.npy", made)
-        with pytest.raises(Fault, match=sentence):
+        with pytest.raises(TitoError, match=sentence):
             microphone.read(tmp_path / "bad.npy", rate)
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    with pytest.raises(Fault, match="cannot be read as a .wav"):
+    with pytest.raises(TitoError, match="cannot be read as a .wav"):
         microphone.read(tmp_path / "bad.wav", None)
-    with pytest.raises(Usage, match="has its own microphone"):
+    with pytest.raises(UsageError, match="has its own microphone"):
         open_kit("/dev/ttyACM0", sound=sound(), sound_rate=8000)
 
 

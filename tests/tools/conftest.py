@@ -3,7 +3,7 @@
 import pytest
 
 from tito.board.repl import Repl
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.firmware import find_firmware
 from tito.kits.open import open_kit
 
@@ -26,8 +26,8 @@ def firmware():
     """The Pico firmware image, which no test downloads."""
     try:
         return find_firmware(download=False)
-    except Fault as fault:
-        pytest.skip(f"no Pico firmware image: {fault}")
+    except TitoError as error:
+        pytest.skip(f"no Pico firmware image: {error}")
 
 
 @pytest.fixture
@@ -55,6 +55,6 @@ def shared_kit(request, tmp_path_factory):
 @pytest.fixture
 def repl(shared_kit):
     """The raw REPL of each kit in turn, with a fresh heap."""
-    with Repl(shared_kit.port, shared_kit.patience) as repl:
+    with Repl(shared_kit.port, shared_kit.timeout_scale) as repl:
         repl.enter()
         yield repl

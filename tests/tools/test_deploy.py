@@ -22,7 +22,7 @@ from tito.board import payload
 from tito.board.device import Device, connect
 from tito.board.repl import Repl
 from tito.board.stream import CHUNK
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.open import Kit, open_kit
 
 
@@ -108,7 +108,7 @@ def test_a_model_whose_bytes_went_bad_on_the_flash_is_sent_again(kit: Kit):
             "with open('/models/dense.a.tt', 'r+b') as f:\n f.seek(9000)\n f.write(b'went bad')"
         )
     with connect(kit) as device:
-        with pytest.raises(Fault, match="damaged"):
+        with pytest.raises(TitoError, match="damaged"):
             device.load("dense")
         device.put_model(OLD)
         assert_active(device, OLD)
@@ -130,10 +130,10 @@ def test_models_change_slots_and_go_by_their_names(device: Device):
     assert sorted(m["name"] for m in device.info()["models"]) == ["dense", "other"]
     device.delete("dense")
     assert_active(device, NEW)
-    with pytest.raises(Fault, match="no model 'dense'"):
+    with pytest.raises(TitoError, match="no model 'dense'"):
         device.load("dense")
     for name in ("", "a/b", "../x", "x" * 33):
-        with pytest.raises(Fault, match="cannot name"):
+        with pytest.raises(TitoError, match="cannot name"):
             device.put_model(OLD, name=name)
 
 
@@ -145,13 +145,13 @@ def test_an_input_longer_than_a_frame(device: Device):
 
 def test_an_input_of_the_wrong_length(device: Device):
     for call in (lambda: device.run(bytes(300)), device.profile):
-        with pytest.raises(Fault, match="No model is loaded"):
+        with pytest.raises(TitoError, match="No model is loaded"):
             call()
     device.put_model(OLD)
     for n in (0, 299):
-        with pytest.raises(Fault, match="takes more than the"):
+        with pytest.raises(TitoError, match="takes more than the"):
             device.run(bytes(n))
-    with pytest.raises(Fault, match="takes 300 bytes"):
+    with pytest.raises(TitoError, match="takes 300 bytes"):
         device.run(bytes(301))
     assert outputs_equal(device, OLD)
 
@@ -162,7 +162,7 @@ def test_a_kit_that_dies_in_a_transfer_keeps_its_model_and_resumes(home, cut):
         with connect(kit) as device:
             device.put_model(OLD)
             kit.set(faults={"cut": cut})
-            with pytest.raises(Fault, match="went away|stopped answering"):
+            with pytest.raises(TitoError, match="went away|stopped answering"):
                 device.put_model(NEW)
         kit.wait()
     seen: list[int] = []
@@ -227,7 +227,7 @@ def test_a_damaged_file_is_refused_before_anything_is_sent(device: Device):
     flipped = bytearray(NEW)
     flipped[len(NEW) // 2] ^= 4
     for bad in (NEW[:-1], NEW[:20], b"", bytes(flipped), NEW + b"\0", b"no model at all"):
-        with pytest.raises(Fault):
+        with pytest.raises(TitoError):
             device.put_model(bad, name="dense", progress=lambda *a: pytest.fail("it was sent"))
     assert_active(device, OLD)
 
@@ -250,9 +250,9 @@ def test_the_board_refuses_a_bad_model_by_itself(device: Device, damage, sentenc
     stream.ask(link.PUT, 1, name="dense", size=len(bad), fresh=True)
     stream.send(bad)
     stream.ask(link.END, 1, crc=zlib.crc32(bad))
-    with pytest.raises(Fault, match=sentence):
+    with pytest.raises(TitoError, match=sentence):
         stream.ask(link.LOAD, 5, name="dense", new=True)
-    with pytest.raises(Fault, match="Load and verify"):
+    with pytest.raises(TitoError, match="Load and verify"):
         stream.ask(link.ACTIVATE, 1, name="dense")
     assert_active(device, OLD)
     device.put_model(NEW)
@@ -262,7 +262,7 @@ def test_the_board_refuses_a_bad_model_by_itself(device: Device, damage, sentenc
 def test_a_model_larger_than_the_boards_memory(device: Device):
     device.put_model(OLD)
     large = dense(4, inputs=1400, outputs=220)
-    with pytest.raises(Fault, match="more memory than the [0-9]+ bytes"):
+    with pytest.raises(TitoError, match="more memory than the [0-9]+ bytes"):
         device.put_model(large, name="dense")
     assert_active(device, OLD)
 
@@ -279,7 +279,7 @@ def test_a_full_flash_is_reported_and_the_model_stays(kit: Kit):
         )
     with connect(kit) as device:
         free = device.info()["free_flash"]
-        with pytest.raises(Fault, match="flash has no room"):
+        with pytest.raises(TitoError, match="flash has no room"):
             device.put_model(NEW)
         assert device.info()["free_flash"] == free
         assert_active(device, OLD)
@@ -292,7 +292,7 @@ def test_no_room_for_our_own_files(kit: Kit):
             "f = open('/big', 'wb')\nfor i in range(345): f.write(bytes(4096))\nf.close()",
             timeout=30,
         )
-    with pytest.raises(Fault, match="no room for our"):
+    with pytest.raises(TitoError, match="no room for our"):
         connect(kit)
 
 
@@ -318,7 +318,7 @@ sys.modules['sys'] = Sys
     with Repl(kit.port) as repl:
         repl.enter()
         repl.exec(f"f = open('boot.py', 'w'); f.write({boot!r}); f.close()")
-    with pytest.raises(Fault, match=f"has {name} {version[0]}.{version[1]}.*MicroPython 1.23"):
+    with pytest.raises(TitoError, match=f"has {name} {version[0]}.{version[1]}.*MicroPython 1.23"):
         connect(kit)
 
 
@@ -351,7 +351,7 @@ def test_payload():
     assert payload.architecture(0x1306) == "armv6m"
     assert payload.architecture(0x2B06) == "xtensawin"
     for mpy, sentence in ((0x1206, "version 6.2"), (0x0306, "no machine code"), (5, "version 5.0")):
-        with pytest.raises(Fault, match=sentence):
+        with pytest.raises(TitoError, match=sentence):
             payload.build(mpy)
     pico = payload.build(0x1306)
     assert pico.keys() - payload.build(0x0B06).keys() == {"/lib/tinytorch/kernels/thumb_call.mpy"}
@@ -370,7 +370,7 @@ def test_the_emulated_pico(pico_kit: Kit):
         assert device.fit(sent) == sent and read(sent) is not None
         assert outputs_equal(device, data)
         assert device.info()["word"] == 4
-    with Repl(pico_kit.port, pico_kit.patience) as repl:
+    with Repl(pico_kit.port, pico_kit.timeout_scale) as repl:
         repl.enter()
         kept = repl.exec(
             "import gc\ngc.collect(); before = gc.mem_alloc()\n"

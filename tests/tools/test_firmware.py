@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.kits import firmware
 
 DOCUMENT = struct.pack("<I24xI", 0x0A324655, 0xE48BFF56).ljust(512, b"\x00")
@@ -56,13 +56,13 @@ def test_a_given_image_is_taken(empty, tmp_path, monkeypatch):
 
 def test_an_image_that_cannot_be(empty, tmp_path):
     image = tmp_path / "image.uf2"
-    with pytest.raises(Usage, match=r"There is no firmware image .*image\.uf2"):
+    with pytest.raises(UsageError, match=r"There is no firmware image .*image\.uf2"):
         firmware.find_firmware(image)
     image.write_bytes(b"not a firmware image")
-    with pytest.raises(Usage, match="not a firmware image in the UF2 format"):
+    with pytest.raises(UsageError, match="not a firmware image in the UF2 format"):
         firmware.find_firmware(image)
     image.write_bytes(struct.pack("<I24xI", 0x0A324655, 0xE48BFF59).ljust(512))
-    with pytest.raises(Usage, match="another chip"):
+    with pytest.raises(UsageError, match="another chip"):
         firmware.find_firmware(image)
 
 
@@ -78,21 +78,21 @@ def test_a_damaged_image_in_the_cache_is_not_booted(empty, home):
     image = home / "cache" / "firmware" / firmware.NAME
     image.parent.mkdir(parents=True)
     image.write_bytes(DOCUMENT)
-    with pytest.raises(Fault, match="no Pico firmware image"):
+    with pytest.raises(TitoError, match="no Pico firmware image"):
         firmware.find_firmware(download=False)
 
 
 def test_a_wrong_checksum(empty, place, home):
-    with pytest.raises(Fault, match="wrong checksum.*--firmware"):
+    with pytest.raises(TitoError, match="wrong checksum.*--firmware"):
         firmware.find_firmware(url=f"{place}/firmware.uf2")
     assert not list(home.rglob("*.uf2*"))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/firmware.uf2", "{place}/nothing"])
 def test_without_internet_one_sentence_says_what_to_do(empty, place, url):
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(TitoError) as error:
         firmware.find_firmware(url=url.format(place=place))
-    sentence = str(fault.value)
+    sentence = str(error.value)
     assert "cannot be reached" in sentence
     assert firmware.URL in sentence
     assert "--firmware FILE or TINYTORCH_PICO_FIRMWARE" in sentence

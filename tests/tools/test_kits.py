@@ -13,9 +13,9 @@ import pytest
 
 from tito.board.repl import Repl
 from tito.doctor import doctor
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.kits import open
-from tito.kits.timeout_scale import read_patience
+from tito.kits.timeout_scale import read_timeout_scale
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,15 +53,15 @@ def test_mpremote_connects_and_copies(kit, tmp_path):
     assert "notes.txt" in mpremote(kit.port, "resume", "fs", "ls")
 
 
-def write(port, patience, name, text, close=True):
-    with Repl(port, patience) as repl:
+def write(port, timeout_scale, name, text, close=True):
+    with Repl(port, timeout_scale) as repl:
         repl.enter()
         ending = "; f.close()" if close else ""
         repl.exec(f"f = open({name!r}, 'w'); f.write({text!r}){ending}")
 
 
-def read(port, patience, name):
-    with Repl(port, patience) as repl:
+def read(port, timeout_scale, name):
+    with Repl(port, timeout_scale) as repl:
         repl.enter()
         return repl.exec(f"print(open({name!r}).read(), end='')").decode()
 
@@ -71,14 +71,16 @@ def read(port, patience, name):
 def test_the_flash_outlives_the_kit(name, end, home, request):
     firmware = request.getfixturevalue("firmware") if name == "pico" else None
     with open.open_kit(name, firmware) as kit:
-        write(kit.port, kit.patience, "kept.txt", "as it was")
+        write(kit.port, kit.timeout_scale, "kept.txt", "as it was")
         getattr(kit, end)()
     with open.open_kit(name, firmware) as kit:
-        assert read(kit.port, kit.patience, "kept.txt") == "as it was"
+        assert read(kit.port, kit.timeout_scale, "kept.txt") == "as it was"
 
 
 def test_a_second_user_is_told_who_is_first(virtual_kit):
-    with pytest.raises(Fault, match=rf"in use by process \d+ \(port {virtual_kit.port}\).*--kit"):
+    with pytest.raises(
+        TitoError, match=rf"in use by process \d+ \(port {virtual_kit.port}\).*--kit"
+    ):
         open.open_kit("virtual")
     rows = {row.name: row for row in open.list_kits()}
     assert not rows["virtual"].usable
@@ -90,7 +92,7 @@ def test_no_micropython_for_the_virtual_kit(home, monkeypatch, tmp_path):
     broken.write_text("#!/bin/sh\necho broken beyond repair\n")
     broken.chmod(0o755)
     monkeypatch.setenv("MICROPYTHON", str(broken))
-    with pytest.raises(Fault, match="does not run: broken beyond repair"):
+    with pytest.raises(TitoError, match="does not run: broken beyond repair"):
         open.open_kit("virtual")
 
 
@@ -98,7 +100,7 @@ def test_a_strange_file_is_not_taken_for_a_flash_image(home):
     image = home / "kits" / "virtual.img"
     image.parent.mkdir(parents=True)
     image.write_text("my diary")
-    with pytest.raises(Fault, match=r"virtual\.img is not the flash image of a kit"):
+    with pytest.raises(TitoError, match=r"virtual\.img is not the flash image of a kit"):
         open.open_kit("virtual")
     assert image.read_text() == "my diary"
 
@@ -106,7 +108,7 @@ def test_a_strange_file_is_not_taken_for_a_flash_image(home):
 def test_a_link_does_not_replace_a_file(home, tmp_path):
     file = tmp_path / "precious"
     file.write_text("data")
-    with pytest.raises(Usage, match="precious is there already"):
+    with pytest.raises(UsageError, match="precious is there already"):
         open.open_kit("virtual", link=file)
     assert file.read_text() == "data"
 
@@ -162,16 +164,16 @@ def test_a_kit_does_not_outlive_its_parent(serving, home):
         assert kit.port
 
 
-def test_a_served_pico_keeps_its_patience(serving, firmware):
+def test_a_served_pico_keeps_its_timeout_scale(serving, firmware):
     _, link = serving("pico")
     with open.open_kit(str(link)) as kit:
-        assert kit.patience > 1
+        assert kit.timeout_scale > 1
         assert kit.port == str(link)
-    assert read_patience("/dev/null") == 1
+    assert read_timeout_scale("/dev/null") == 1
 
 
 def test_only_virtual_kits_are_served():
-    with pytest.raises(Usage, match="not /dev/ttyACM0"):
+    with pytest.raises(UsageError, match="not /dev/ttyACM0"):
         open.serve("/dev/ttyACM0")
 
 
@@ -196,9 +198,9 @@ def test_a_bad_line_damages_bytes_and_a_good_one_does_not(virtual_kit):
 def test_power_cut_after_a_number_of_bytes(home):
     with open.open_kit("virtual", faults={"cut": 600}) as kit, Repl(kit.port) as repl:
         repl.enter()
-        with pytest.raises(Fault, match="went away"):
+        with pytest.raises(TitoError, match="went away"):
             repl.exec("#" * 1000)
-        with pytest.raises(Fault):
+        with pytest.raises(TitoError):
             kit.set(faults=None)
 
 
@@ -225,7 +227,7 @@ def test_the_heap_is_about_a_picos(repl):
 
 
 def test_the_emulated_pico_is_one(pico_kit):
-    with Repl(pico_kit.port, pico_kit.patience) as repl:
+    with Repl(pico_kit.port, pico_kit.timeout_scale) as repl:
         repl.enter()
         said = repl.exec("import sys; print(sys.platform, sys.implementation._machine)")
         assert said.strip() == b"rp2 Raspberry Pi Pico with RP2040"
@@ -241,7 +243,7 @@ def test_the_picos_motion_sensor_replays_a_recording(home, firmware, tmp_path):
     np.save(tmp_path / "motion.npy", recording)
     with (
         open.open_kit("pico", firmware, replay=tmp_path / "motion.npy", rate=25) as kit,
-        Repl(kit.port, kit.patience) as repl,
+        Repl(kit.port, kit.timeout_scale) as repl,
     ):
         repl.enter()
         out = repl.exec("""

@@ -17,7 +17,7 @@ from tinytorch_core import link
 from tinytorch_core.listen import Detector
 from tinytorch_core.model import DENSE
 from tito.board.device import Device, connect
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.open import open_kit
 
 LABELS = ["up", "down", "_silence_"]
@@ -89,7 +89,7 @@ def test_steps_over_the_wire_give_the_laptops_bytes_and_scores(device: Device):
             assert found.run_us > 0 and found.waited_us < 100_000 and found.lost == 0
             assert found.free > 50_000 and not found.stalled
             events.append(found.event)
-        device.hush()
+        device.stop_listening()
     assert {-1, 0, 1} == set(events)
 
 
@@ -109,25 +109,25 @@ def test_a_step_that_was_given_up_is_forgotten(device: Device):
     device.listen({"kind": "wire"})
     x = audio(1)[0]
     expected = Model(data).run_batch(x.view(np.int8)[None]).tobytes()
-    with pytest.raises(Fault, match="takes more than the 700 bytes"):
+    with pytest.raises(TitoError, match="takes more than the 700 bytes"):
         device.step(x.tobytes()[:700])
     assert device.step(x.tobytes()).output == expected
-    with pytest.raises(Fault, match="takes 1280 bytes of sound and got 1282"):
+    with pytest.raises(TitoError, match="takes 1280 bytes of sound and got 1282"):
         device.step(x.tobytes() + b"xx")
-    with pytest.raises(Fault, match="is missing"):
+    with pytest.raises(TitoError, match="is missing"):
         device.stream.request(link.STEP, struct.pack("<I", 500) + b"late")
     assert device.step(x.tobytes()).output == expected
 
 
 def test_what_cannot_listen_says_so_in_a_sentence(device: Device):
     wire = {"kind": "wire"}
-    with pytest.raises(Fault, match="No model is loaded"):
+    with pytest.raises(TitoError, match="No model is loaded"):
         device.listen(wire)
     for call in (device.step, device.samples):
-        with pytest.raises(Fault, match="does not listen: begin with LISTEN"):
+        with pytest.raises(TitoError, match="does not listen: begin with LISTEN"):
             call()
     device.put_model(dense(1))
-    with pytest.raises(Fault, match="'dense' does not listen"):
+    with pytest.raises(TitoError, match="'dense' does not listen"):
         device.listen(wire)
     device.put_model(hearing())
     for source, rate, says in (
@@ -136,21 +136,21 @@ def test_what_cannot_listen_says_so_in_a_sentence(device: Device):
         (wire, 16000, "listens at 8000 Hz and the source has 16000"),
         ({"kind": "mpu6050"}, None, "of sound does not listen to the source 'mpu6050'"),
     ):
-        with pytest.raises(Fault, match=says):
+        with pytest.raises(TitoError, match=says):
             device.listen(source, rate=rate)
-    with pytest.raises(Fault, match="name a microphone"):
+    with pytest.raises(TitoError, match="name a microphone"):
         device.listen(wire, rate=RATE, raw=True)
-    with pytest.raises(Fault, match="3 channels, or 6"):
+    with pytest.raises(TitoError, match="3 channels, or 6"):
         device.listen({"kind": "mpu6050"}, rate=25, channels=1, raw=True)
-    with pytest.raises(Fault, match="does not take these settings"):
+    with pytest.raises(TitoError, match="does not take these settings"):
         device.listen({"kind": "i2s", "sd": 18, "lr": 3}, rate=RATE, raw=True)
     device.listen(wire)
-    with pytest.raises(Fault, match="takes 1280 bytes of sound and got 0"):
+    with pytest.raises(TitoError, match="takes 1280 bytes of sound and got 0"):
         device.step()
-    with pytest.raises(Fault, match="listens with a model"):
+    with pytest.raises(TitoError, match="listens with a model"):
         device.samples()
     device.load("hearing")  # it closes the source of the model before
-    with pytest.raises(Fault, match="begin with LISTEN"):
+    with pytest.raises(TitoError, match="begin with LISTEN"):
         device.step()
 
 

@@ -24,8 +24,8 @@ def read(source, size):  # the second time, which allocates nothing
 
 
 def test_a_pico_hears_by_i2s_and_by_its_adc(pico_kit):
-    pico_kit.hear(sound(), 8000)
-    with Repl(pico_kit.port, pico_kit.patience) as repl:
+    pico_kit.play(sound(), 8000)
+    with Repl(pico_kit.port, pico_kit.timeout_scale) as repl:
         repl.enter()
         mpy = int(repl.exec("import sys; print(sys.implementation._mpy)"))
         repl.exec(

@@ -19,7 +19,7 @@ from tinytorch.modelfile.runtime import Model
 from tinytorch_core.listen import Detector
 from tito.board.device import Step, connect
 from tito.cli import parser
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.verbs import monitor
 
 MOTION = {"kind": "motion", "rate": 24.0, "channels": 3, "window": 8, "shift": [5, 5, 5]}
@@ -45,7 +45,7 @@ def words(*words: object) -> argparse.Namespace:
 
 
 def run(*given: object) -> dict:
-    return monitor.monitor(words(*given))
+    return monitor.run(words(*given))
 
 
 def expected_events(steps: np.ndarray) -> list[dict]:
@@ -87,9 +87,9 @@ def test_motion_over_the_wire(virtual_kit, tmp_path):
     replay = ("--replay", tmp_path / "x.npy")
     found = run("--kit", virtual_kit.port, "--model", tmp_path / "m.tt", *replay)
     assert (found["steps"], found["seconds"]) == (10, 2.5)  # six samples a step
-    with pytest.raises(Usage, match="feels no motion"):
+    with pytest.raises(UsageError, match="feels no motion"):
         run("--kit", virtual_kit.port)
-    with pytest.raises(Fault, match="has no I2C"):
+    with pytest.raises(TitoError, match="has no I2C"):
         run("--kit", virtual_kit.port, "--source", "mpu6050")
 
 
@@ -131,14 +131,14 @@ def test_what_is_wrong_is_one_sentence(virtual_kit, model, tmp_path):
         ("no model 'other'", ["--model", "other"]),
         ("of sound does not listen", ["--source", "mpu6050", "--model", model]),
     ):
-        with pytest.raises(Fault, match=says):
+        with pytest.raises(TitoError, match=says):
             run("--kit", kit, *given)
     with connect(virtual_kit) as device:
         device.put_model(hearing(), name="second")
-    with pytest.raises(Usage, match="hearing, second: choose one"):
+    with pytest.raises(UsageError, match="hearing, second: choose one"):
         run("--kit", kit)
     for given in (["--seconds", "0"], ["--pins", "sck"], ["--source", "radio"]):
-        with pytest.raises(Usage, match=given[0][2:]):
+        with pytest.raises(UsageError, match=given[0][2:]):
             words("--kit", kit, *given)
 
 
@@ -160,18 +160,18 @@ def step(**changes: object) -> Step:
 )
 def test_each_warning_comes_once(heard, says):
     about = {"rate": RATE, "channels": 1, "step_bytes": 1280, "kind": "sound", "labels": LABELS}
-    ear, said = monitor.Ear(about), []
+    session, said = monitor.ListenSession(about), []
     for found in [*heard, *heard[:1]]:
-        ear.take(found, 0)
-        said += ear.warnings()
+        session.take(found, 0)
+        said += session.warnings()
     assert len(said) == bool(says) and says in "".join(said)
     assert all(sentence.endswith(".") for sentence in said)
 
 
 def test_a_sensor_that_gives_nothing_any_more_ends_it():
     about = {"rate": RATE, "channels": 1, "step_bytes": 1280, "kind": "sound", "labels": LABELS}
-    ear = monitor.Ear(about)
-    with pytest.raises(Fault, match="gives no more samples"):
+    session = monitor.ListenSession(about)
+    with pytest.raises(TitoError, match="gives no more samples"):
         for _ in range(10):
-            ear.take(step(scores=b"", output=b"", lost=800), 0)
-    assert ear.figures()["stalls"] == 10 and ear.figures()["lost"] == 800
+            session.take(step(scores=b"", output=b"", lost=800), 0)
+    assert session.figures()["stalls"] == 10 and session.figures()["lost"] == 800

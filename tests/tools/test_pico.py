@@ -22,8 +22,8 @@ from tinytorch.quantize.calibrate import quantize
 from tinytorch_core.listen import Detector
 from tito.board.device import connect
 from tito.board.repl import Repl
+from tito.evaluation import kernels_of
 from tito.kits.open import Kit, open_kit
-from tito.verbs.inference import kernels_of
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def pico(firmware, tmp_path_factory):
         patch.setenv("TINYTORCH_HOME", str(tmp_path_factory.mktemp("home")))
         with open_kit("pico", firmware) as kit:
             connect(kit).close()
-            with Repl(kit.port, kit.patience) as repl:
+            with Repl(kit.port, kit.timeout_scale) as repl:
                 repl.enter()
                 for name in ("check_kernels.py", "check_machine.py"):
                     upload(repl, "/" + name, (ROOT / "tests/device" / name).read_bytes())
@@ -50,7 +50,7 @@ def upload(repl: Repl, path: str, data: bytes) -> None:
 
 def ask(kit: Kit, code: str, **files: bytes) -> Any:
     """What a list of expressions gives on the kit, with these files in its root."""
-    with Repl(kit.port, kit.patience) as repl:
+    with Repl(kit.port, kit.timeout_scale) as repl:
         repl.enter(soft_reset=False)  # to keep modules that are compiled already
         for name, data in files.items():
             upload(repl, "/" + name, data)
@@ -151,6 +151,6 @@ def test_a_network_of_the_exact_tier_in_machine_code(pico):
     assert heard.event == detector.update(heard.output)
     assert heard.scores == bytes(detector.scores)
     assert heard.peak == np.abs(np.frombuffer(x.tobytes(), "<i2").astype(int)).max()
-    with Repl(pico.port, pico.patience) as repl:
+    with Repl(pico.port, pico.timeout_scale) as repl:
         repl.enter(soft_reset=False)
         assert repl.exec(STEPS, timeout=60).strip() == b"0"

@@ -13,7 +13,7 @@ import pytest
 from tinytorch.data.collection import append, load
 from tito import cli
 from tito.board.device import connect
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.open import open_kit
 from tito.verbs.record import KitSource, Session, Stop, words
 
@@ -82,10 +82,10 @@ def test_a_gesture_has_its_axes(tmp_path, capsys):
     assert f"1.0 of 2.0 s  ax {samples[24, 0]:5} ay {samples[24, 1]:5}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("end", [None, Fault("The kit is gone.")])
+@pytest.mark.parametrize("end", [None, TitoError("The kit is gone.")])
 def test_what_came_before_the_cable_was_pulled_is_kept(tmp_path, capsys, end):
     samples = speech(2.5)
-    with pytest.raises(Fault, match=r"is gone\.|no more samples"):
+    with pytest.raises(TitoError, match=r"is gone\.|no more samples"):
         session(tmp_path, Tape(samples, 8000, end), "--count", 4)
     there = load(tmp_path / "mine.npz")
     assert [len(there.signal(i)) for i in range(3)] == [8000, 8000, 4000]
@@ -204,7 +204,7 @@ def test_a_kit_that_goes_away_leaves_what_it_gave(home, tmp_path, capsys):
         source = KitSource(device, {"kind": "i2s"}, 8000, 1)
         timer = threading.Timer(1.2, kit.cut_power)
         timer.start()
-        with pytest.raises(Fault, match="went away"):
+        with pytest.raises(TitoError, match="went away"):
             session(tmp_path, source, "--seconds", 30)
         source.close()
         timer.join()

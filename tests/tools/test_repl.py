@@ -10,7 +10,7 @@ import pytest
 import serial
 
 from tito.board.repl import DeviceError, Repl
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 
 
 def test_exec_gives_what_was_printed(repl):
@@ -112,12 +112,12 @@ micropython.kbd_intr(3)
 
 
 def test_enter_frees_a_stuck_receiver(shared_kit):
-    with Repl(shared_kit.port, shared_kit.patience) as repl:
+    with Repl(shared_kit.port, shared_kit.timeout_scale) as repl:
         repl.enter()
         repl.exec_start(STUCK)
         assert repl.until(b"ready", 5)
         repl.write(b"<the first bytes of a frame")
-    with Repl(shared_kit.port, shared_kit.patience, goodbye=b"!") as repl:
+    with Repl(shared_kit.port, shared_kit.timeout_scale, goodbye=b"!") as repl:
         repl.enter()
         assert repl.exec("print(1)").strip() == b"1"
 
@@ -134,11 +134,11 @@ def test_long_source_passes_in_raw_paste_mode(virtual_kit):
 
 
 def test_the_port_is_ours_alone(virtual_kit):
-    with Repl(virtual_kit.port), pytest.raises(Fault, match="in use by another program"):
+    with Repl(virtual_kit.port), pytest.raises(TitoError, match="in use by another program"):
         Repl(virtual_kit.port)
     with (
         serial.Serial(virtual_kit.port, exclusive=True),
-        pytest.raises(Fault, match="in use by another program"),
+        pytest.raises(TitoError, match="in use by another program"),
     ):
         Repl(virtual_kit.port)
 
@@ -149,23 +149,23 @@ def test_a_kit_that_goes_away(virtual_kit):
         repl.exec_start("import time; time.sleep(60)")
         timer = threading.Timer(0.2, virtual_kit.cut_power)
         timer.start()
-        with pytest.raises(Fault, match="went away"):
+        with pytest.raises(TitoError, match="went away"):
             repl.exec_end(timeout=30)
         timer.join()
-        with pytest.raises(Fault, match="went away"):
+        with pytest.raises(TitoError, match="went away"):
             repl.enter()
 
 
 @pytest.mark.parametrize("port", ["/dev/ttyNONE", "COM99", "nonsense"])
 def test_no_such_port(port):
-    with pytest.raises(Usage, match=f"There is no port {port}"):
+    with pytest.raises(UsageError, match=f"There is no port {port}"):
         Repl(port)
 
 
 def test_not_a_port(tmp_path):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(Usage, match="is not a serial port"):
+    with pytest.raises(UsageError, match="is not a serial port"):
         Repl(str(file))
 
 
@@ -176,7 +176,7 @@ def test_a_port_of_somebody_else(tmp_path):
     if user == 0:
         os.seteuid(65534)  # root may open every port, nobody may not
     try:
-        with pytest.raises(Fault, match="dialout"):
+        with pytest.raises(TitoError, match="dialout"):
             Repl(str(port))
     finally:
         os.seteuid(user)
@@ -210,17 +210,17 @@ def answering():
 def test_a_board_that_does_not_answer(answering):
     start = time.monotonic()
     with Repl(answering(lambda data: b"")) as repl:
-        with pytest.raises(Fault, match="does not answer"):
+        with pytest.raises(TitoError, match="does not answer"):
             repl.enter()
         assert time.monotonic() - start < 5
 
 
 def test_what_answers_is_not_micropython(answering):
     port = answering(lambda data: b"ERROR: unknown command\r\n")
-    with Repl(port) as repl, pytest.raises(Fault, match="not MicroPython.*unknown command"):
+    with Repl(port) as repl, pytest.raises(TitoError, match="not MicroPython.*unknown command"):
         repl.enter()
 
 
 def test_a_port_that_echoes_is_not_micropython(answering):
-    with Repl(answering(bytes)) as repl, pytest.raises(Fault, match="not MicroPython"):
+    with Repl(answering(bytes)) as repl, pytest.raises(TitoError, match="not MicroPython"):
         repl.enter()

@@ -9,7 +9,7 @@ from tinytorch_core import link
 from tito.board.device import Device, connect
 from tito.board.repl import FILLER, Repl
 from tito.board.stream import CHUNK, Stream
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.open import Kit, open_kit
 
 DATA = random.Random(5).randbytes(30_000)
@@ -54,7 +54,7 @@ def test_bytes_that_are_flipped_dropped_or_doubled(kit: Kit, device: Device, fau
 
 def test_a_line_that_is_dead_ends_in_one_sentence(kit: Kit, device: Device):
     kit.set(faults={"drop": 1.0, "after": 9000, "direction": "in"})
-    with pytest.raises(Fault, match="stopped answering"):
+    with pytest.raises(TitoError, match="stopped answering"):
         put(device.stream, DATA)
 
 

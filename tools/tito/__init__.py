@@ -2,4 +2,4 @@
 
 from tinytorch import short_names
 
-short_names.install(__name__, {"deploy": "board.device", "keywords": "verbs.keywords"})
+short_names.install(__name__, {"deploy": "board.device"})

@@ -10,9 +10,17 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
-from tito.errors import Fault, Usage, reason
+from tito.errors import TitoError, UsageError, reason
+
+# In the order of `tito --help`. Each is a module of tito.verbs with HELP, one sentence;
+# add_arguments(parser); and run(args), which returns what --json prints.
+VERBS = (
+    "demo", "record", "data", "train", "quantize", "deploy", "run", "evaluate", "profile",
+    "monitor", "plan", "bench", "kits", "doctor",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,12 +30,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise Usage(f"{message} (see `{self.prog} --help`).")
+        raise UsageError(f"{message} (see `{self.prog} --help`).")
 
 
 def parser() -> Parser:
-    from tito.verbs import bench, data, demo, inference, kits, monitor, plan, record, train
-
     top = Parser(
         prog="tito",
         description="Train on this laptop, quantize, stream the model to a kit and run it there.",
@@ -38,11 +44,11 @@ def parser() -> Parser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
 
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=help, description=help, parents=[common])
-
-    for group in (demo, record, data, train, inference, monitor, plan, bench, kits):
-        group.add_verbs(add)
+    for name in VERBS:
+        verb = import_module(f"tito.verbs.{name}")
+        one = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, parents=[common])
+        one.set_defaults(run=verb.run)
+        verb.add_arguments(one)
     return top
 
 
@@ -51,7 +57,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         # What a kit already holds is safe: a model takes effect only when it is verified.
         return 1, "Interrupted: the kit's last good model is still in place."
-    if isinstance(error, Fault):
+    if isinstance(error, TitoError):
         return error.status, str(error)
     if isinstance(error, OSError):
         return 2 if isinstance(error, FileNotFoundError) else 1, reason(error).rstrip(".") + "."

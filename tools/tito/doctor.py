@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinytorch.cache import cache_folder
-from tito.errors import Fault, reason
+from tito.errors import TitoError, reason
 from tito.folders import data_folder
 from tito.kits.open import list_kits
 
@@ -48,7 +48,7 @@ def _checks() -> Iterator[Check]:
 def _check(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
-    except (Fault, ImportError, OSError, subprocess.SubprocessError) as error:
+    except (TitoError, ImportError, OSError, subprocess.SubprocessError) as error:
         said = reason(error) if isinstance(error, OSError) else str(error)
         return Check(what, False, said.rstrip(".") + ".")
 

@@ -1,13 +1,13 @@
-"""How a command ends badly: one sentence, one exit status, no traceback."""
+"""How a command fails: one sentence, one exit status, no traceback."""
 
 
-class Fault(Exception):
-    """It went wrong (exit status 1). The message is one sentence: what was wrong and what to do."""
+class TitoError(Exception):
+    """A command failed (exit status 1). The message says what was wrong and what to do."""
 
     status = 1
 
 
-class Usage(Fault):
+class UsageError(TitoError):
     """The command was used wrongly (exit status 2)."""
 
     status = 2

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from tito.errors import Fault
+from tito.errors import TitoError, UsageError
 
 
 def output_file(word: str) -> Path:
@@ -20,13 +20,24 @@ def output_file(word: str) -> Path:
     return path
 
 
+def late_output_file(word: str, verb: str) -> Path:
+    """As `output_file`, for an --out whose default is known only after the command line is read.
+
+    Raises UsageError.
+    """
+    try:
+        return output_file(word)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"argument --out: {error} (see `tito {verb} --help`).") from None
+
+
 def write(path: Path, data: bytes, what: str = "wrote") -> None:
-    """Write a file whole or not at all, and say so. Raises Fault where it cannot be written."""
+    """Write a file whole or not at all, and say so. Raises TitoError where it cannot be written."""
     new = path.with_name(path.name + ".new")
     try:
         new.write_bytes(data)
         new.replace(path)
     except OSError as error:
         new.unlink(missing_ok=True)
-        raise Fault(f"{path} cannot be written: {error.strerror}.") from error
+        raise TitoError(f"{path} cannot be written: {error.strerror}.") from error
     print(f"{what:10} {path}")

@@ -14,7 +14,7 @@ from tito.board import payload
 from tito.board.repl import DeviceError, Repl
 from tito.board.stream import ANSWER, Progress, Stream
 from tito.closing import Closing
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.kits.open import Kit
 
 OLDEST = (1, 23)
@@ -87,7 +87,7 @@ class Step(NamedTuple):
 class Device(Closing):
     """A kit with our agent running; made by `connect`. Use it as a context manager.
 
-    After a Fault, or Ctrl-C, the kit's last good model is still the active one.
+    After a TitoError, or Ctrl-C, the kit's last good model is still the active one.
     """
 
     def __init__(self, kit: Kit, repl: Repl, window: int, arch: str) -> None:
@@ -122,8 +122,8 @@ class Device(Closing):
         progress: called with (bytes done, bytes in all). A transfer that was cut short is resumed,
         and a model that is there already is not sent again. Returns what `load` returns.
 
-        Raises Fault, and leaves the active model as it was, where the file is damaged, the flash is
-        full, the kit goes away, or the model's test vectors give other bytes on the kit.
+        Raises TitoError, and leaves the active model as it was, where the file is damaged, the
+        flash is full, the kit goes away, or the model's test vectors give other bytes on the kit.
         """
         from tinytorch.modelfile.runtime import Model
 
@@ -131,13 +131,13 @@ class Device(Closing):
             model = Model(data)
             model.verify()
         except ValueError as error:
-            raise Fault(str(error)) from None
+            raise TitoError(str(error)) from None
         name = model.name if name is None else name
         check_name(name)
         data = self.fit(data)
         there = {m["name"]: m["sha256"] for m in self.info()["models"]}
         if there.get(name) == data[-32:].hex():
-            with suppress(Fault):  # its bytes on the flash may be damaged: send them again then
+            with suppress(TitoError):  # its bytes on the flash may be damaged: send them again then
                 return self.load(name)
         self._send(data, name, progress)
         report = self._load(name, new=True)
@@ -183,7 +183,9 @@ class Device(Closing):
             part = struct.pack("<I", at) + data[at : at + most]
             answer = self.stream.request(link.RUN, part, self._run_time)
         if not answer:
-            raise Fault(f"The model takes more than the {len(data)} bytes of input that it got.")
+            raise TitoError(
+                f"The model takes more than the {len(data)} bytes of input that it got."
+            )
         return answer[4:], struct.unpack_from("<I", answer)[0]
 
     def profile(self) -> list[int]:
@@ -205,7 +207,7 @@ class Device(Closing):
         raw in what `samples` gives), and of the model name, kind ("sound" or "motion"), labels and
         warm: the steps until its answers mean something.
 
-        Raises Fault where there is no such source on this kit, or it does not suit the model.
+        Raises TitoError where there is no such source on this kit, or it does not suit the model.
         """
         about = self.stream.ask(
             link.LISTEN, 5, source=source, rate=rate, channels=channels, raw=raw
@@ -218,7 +220,7 @@ class Device(Closing):
         """One step of listening.
 
         audio: the samples of the step, `step_bytes` of int16, little-endian, for the source "wire";
-        nothing for a sensor, whose samples are waited for. Raises Fault for another length.
+        nothing for a sensor, whose samples are waited for. Raises TitoError for another length.
         """
         answer = b""
         most = link.PAYLOAD - 4
@@ -226,7 +228,7 @@ class Device(Closing):
             part = struct.pack("<I", at) + audio[at : at + most] if audio else b""
             answer = self.stream.request(link.STEP, part, self._step_time)
         if not answer:
-            raise Fault(f"A step takes more than the {len(audio)} bytes of sound that it got.")
+            raise TitoError(f"A step takes more than the {len(audio)} bytes of sound that it got.")
         waited, run, free, lost, event, peak = struct.unpack_from(link.STEP_HEAD, answer)
         both = answer[struct.calcsize(link.STEP_HEAD) :]
         n = len(both) // 2
@@ -238,7 +240,7 @@ class Device(Closing):
         answer = self.stream.request(link.SAMPLES, b"", self._step_time)
         return struct.unpack_from("<I", answer)[0], answer[4:]
 
-    def hush(self) -> None:
+    def stop_listening(self) -> None:
         """Close the source."""
         self.stream.request(link.HUSH)
 
@@ -248,16 +250,16 @@ class Device(Closing):
 
     def close(self) -> None:
         """Leave the agent, so that the kit's REPL is usable. Never raises: the kit may be gone."""
-        with suppress(Fault):
+        with suppress(TitoError):
             self.stream.request(link.BYE)
             self._repl.exec_end()
         self._repl.close()
 
 
 def check_name(name: str) -> str:
-    """The name itself, if a model can have it on a kit. Raises Usage if not."""
+    """The name itself, if a model can have it on a kit. Raises UsageError if not."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
-        raise Usage(
+        raise UsageError(
             f"{name!r} cannot name a model on a kit: use up to 32 letters, digits, - and _."
         )
     return name
@@ -266,10 +268,11 @@ def check_name(name: str) -> str:
 def connect(kit: Kit, progress: Progress | None = None) -> Device:
     """Enter the kit, refresh our files on it if they differ, and start the agent.
 
-    progress: called with (bytes done, bytes in all) if files are sent. Raises Usage if there is no
-    such port; Fault if it is no MicroPython of 1.23 or later, or if its flash has no room.
+    progress: called with (bytes done, bytes in all) if files are sent. Raises UsageError if there
+    is no such port, and TitoError if the board has no MicroPython 1.23 or later or no room on its
+    flash.
     """
-    repl = Repl(kit.port, kit.patience, goodbye=bytes(link.frame(link.BYE)))
+    repl = Repl(kit.port, kit.timeout_scale, goodbye=bytes(link.frame(link.BYE)))
     try:
         repl.enter()
         python, version, mpy, platform, mark = ast.literal_eval(repl.exec(PROBE).decode().strip())
@@ -299,7 +302,7 @@ def connect(kit: Kit, progress: Progress | None = None) -> Device:
 def _refuse(kit: Kit, python: str, version: tuple[int, ...]) -> None:
     has = f"{python} {'.'.join(map(str, version))}"
     if python != "micropython" or version[:2] < OLDEST:
-        raise Fault(
+        raise TitoError(
             f"The board on {kit.port} has {has} and TinyTorch needs MicroPython "
             f"{'.'.join(map(str, OLDEST))} or later: see https://micropython.org/download."
         )
@@ -337,7 +340,7 @@ def _install(
         repl.exec(code)
         found = repl.exec(MEASURE.replace("PATHS", repr(changed))).decode().split()
         if found != [hashes[path] for path in changed]:
-            raise Fault(
+            raise TitoError(
                 f"Our files arrived damaged on the kit on {repl.port}: check the cable, try again."
             )
         repl.exec(f"begin({payload.MARK!r}); f.write({json.dumps(hashes)!r}); f.close()")
@@ -346,7 +349,7 @@ def _install(
     except DeviceError as error:
         if "ENOSPC" not in error.traceback and "OSError: 28" not in error.traceback:
             raise
-        raise Fault(
+        raise TitoError(
             f"The flash of the kit on {repl.port} has no room for our {total} bytes: delete files "
             "from it."
         ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tinytorch_core
 from tinytorch.cache import cache_folder
-from tito.errors import Fault
+from tito.errors import TitoError
 
 # In the order of sending.
 DEVICE = (
@@ -76,16 +76,16 @@ def sources(arch: str) -> dict[str, Path]:
 def architecture(mpy: int) -> str:
     """mpy-cross's name for the architecture in a board's `sys.implementation._mpy`.
 
-    Raises Fault where the board takes other .mpy files, or no machine code.
+    Raises TitoError where the board takes other .mpy files, or no machine code.
     """
     if (mpy & 0xFF, mpy >> 8 & 3) != MPY:
-        raise Fault(
+        raise TitoError(
             f"The board takes compiled files of version {mpy & 0xFF}.{mpy >> 8 & 3} and tito makes "
             f"{MPY[0]}.{MPY[1]}: flash MicroPython 1.23 or later, or update tito."
         )
     number = mpy >> 10 & 0x0F
     if not 0 < number <= len(ARCHITECTURES):
-        raise Fault(
+        raise TitoError(
             f"The board's MicroPython takes no machine code that this tito knows (architecture "
             f"{number}): flash the firmware of https://micropython.org/download."
         )
@@ -95,7 +95,7 @@ def architecture(mpy: int) -> str:
 def build(mpy: int) -> dict[str, bytes]:
     """The payload for a board with this `sys.implementation._mpy`: path on the board -> contents.
 
-    Raises Fault where a file does not compile, or where mpy-cross does not suit the board.
+    Raises TitoError where a file does not compile, or where mpy-cross does not suit the board.
     """
     arch = architecture(mpy)
     return {
@@ -126,7 +126,7 @@ def _compile(name: str, path: Path, arch: str) -> bytes:
     compiled, said = run.communicate()
     if run.returncode:
         reason = said.decode(errors="replace").strip() or f"exit status {run.returncode}"
-        raise Fault(f"mpy-cross {compiler} does not compile {name}: {reason}.")
+        raise TitoError(f"mpy-cross {compiler} does not compile {name}: {reason}.")
     new = cached.with_suffix(f".{os.getpid()}")
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

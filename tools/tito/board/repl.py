@@ -12,7 +12,7 @@ import time
 import serial
 
 from tito.closing import Closing
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 
 BAUD = 115200
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
@@ -22,7 +22,7 @@ BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 FILLER = b"\x00" * 1100
 
 
-class DeviceError(Fault):
+class DeviceError(TitoError):
     """Code on the kit ended in an exception. `.traceback` is what MicroPython printed of it."""
 
     def __init__(self, port: str, traceback: str) -> None:
@@ -32,22 +32,22 @@ class DeviceError(Fault):
 
 
 class Repl(Closing):
-    """MicroPython behind `port`. Timeouts are in seconds and are stretched by `patience`.
+    """MicroPython behind `port`. Timeouts are in seconds and are stretched by `timeout_scale`.
 
     goodbye: bytes that make a receiver of the TinyTorch agent leave (a BYE frame), for enter().
-    Raises Usage if there is no such port and Fault for all else, each with one clear sentence.
+    Raises UsageError if there is no such port, and TitoError for everything else.
     """
 
-    def __init__(self, port: str, patience: float = 1.0, goodbye: bytes = b"") -> None:
-        self.port, self.patience, self.goodbye = port, patience, goodbye
+    def __init__(self, port: str, timeout_scale: float = 1.0, goodbye: bytes = b"") -> None:
+        self.port, self.timeout_scale, self.goodbye = port, timeout_scale, goodbye
         self._buffer = bytearray()
         self._serial = _open(port)
-        self._serial.write_timeout = 10 * patience
+        self._serial.write_timeout = 10 * timeout_scale
 
     def close(self) -> None:
         """Leave the raw REPL and close the port. Never raises: the kit may be gone."""
         if self._serial.is_open:
-            with contextlib.suppress(Fault):
+            with contextlib.suppress(TitoError):
                 self.write(b"\r\x02")
             with contextlib.suppress(OSError):
                 self._serial.close()
@@ -58,7 +58,7 @@ class Repl(Closing):
         try:
             self._serial.write(data)
         except serial.SerialTimeoutException:
-            raise Fault(
+            raise TitoError(
                 f"The kit on {self.port} takes no more bytes: press its reset button and try again."
             ) from None
         except (OSError, TypeError, AttributeError):
@@ -67,7 +67,7 @@ class Repl(Closing):
     def read(self, most: int, timeout: float) -> bytes:
         """Up to `most` bytes: what has come, or comes first within `timeout` seconds; or b""."""
         if not self._buffer:
-            self._fill(timeout * self.patience)
+            self._fill(timeout * self.timeout_scale)
         data = bytes(self._buffer[:most])
         del self._buffer[:most]
         return data
@@ -97,7 +97,7 @@ class Repl(Closing):
 
     def until(self, end: bytes, timeout: float) -> bytes | None:
         """All bytes up to and with `end`, or None if it does not come within `timeout` seconds."""
-        deadline = time.monotonic() + timeout * self.patience
+        deadline = time.monotonic() + timeout * self.timeout_scale
         start = 0
         while (at := self._buffer.find(end, start)) < 0:
             start = max(0, len(self._buffer) - len(end) + 1)
@@ -108,13 +108,13 @@ class Repl(Closing):
         del self._buffer[: at + len(end)]
         return data
 
-    def _gone(self) -> Fault:
-        return Fault(
+    def _gone(self) -> TitoError:
+        return TitoError(
             f"The kit on {self.port} went away: check the cable and the power, then try again."
         )
 
-    def _silent(self) -> Fault:
-        return Fault(
+    def _silent(self) -> TitoError:
+        return TitoError(
             f"The kit on {self.port} stopped answering: press its reset button and try again."
         )
 
@@ -123,7 +123,7 @@ class Repl(Closing):
     def enter(self, soft_reset: bool = True) -> None:
         """Interrupt whatever runs and enter the raw REPL, by default with a fresh heap.
 
-        Raises Fault if the board does not answer, or if what answers is not MicroPython.
+        Raises TitoError if the board does not answer, or if what answers is not MicroPython.
         """
         answer = b""
         for unblock in (b"", FILLER + self.goodbye):
@@ -132,18 +132,18 @@ class Repl(Closing):
             self.write(b"\x03")
             answer = self.discard() or answer
             self.write(b"\r\x01")
-            # The kit has nothing to compute here, so patience counts for less than elsewhere.
-            if self.until(BANNER, 0.98 / self.patience + 0.02):
+            # The kit has nothing to compute here, so timeout_scale counts for less than elsewhere.
+            if self.until(BANNER, 0.98 / self.timeout_scale + 0.02):
                 break
             answer = self.discard() or answer
         else:
             if answer:
                 said = answer.decode(errors="replace").strip()[-40:]
-                raise Fault(
+                raise TitoError(
                     f"What answers on {self.port} is not MicroPython (it sent {said!r}): flash "
                     "MicroPython 1.23 or later, see https://micropython.org/download."
                 )
-            raise Fault(
+            raise TitoError(
                 f"The board on {self.port} does not answer: check the cable, press its reset "
                 "button, and see that it has MicroPython 1.23 or later."
             )
@@ -162,7 +162,7 @@ class Repl(Closing):
         self.write(b"\x05A\x01")
         head = self._exactly(2)
         if head != b"R\x01":
-            raise Fault(
+            raise TitoError(
                 f"The board on {self.port} does not take code in raw-paste mode: flash "
                 "MicroPython 1.23 or later, see https://micropython.org/download."
             )
@@ -199,7 +199,7 @@ class Repl(Closing):
 
     def _exactly(self, count: int, timeout: float = 5) -> bytes:
         while len(self._buffer) < count:
-            if not self._fill(timeout * self.patience):
+            if not self._fill(timeout * self.timeout_scale):
                 raise self._silent()
         return self.read(count, 0)
 
@@ -209,17 +209,17 @@ def _open(port: str) -> serial.Serial:
     try:
         return serial.Serial(port, BAUD, exclusive=True)
     except ValueError:
-        raise Usage(f"{port!r} is not the name of a serial port: see `tito kits`.") from None
+        raise UsageError(f"{port!r} is not the name of a serial port: see `tito kits`.") from None
     except OSError as error:
         code, said = error.errno, str(error)
     if code in (errno.ENOENT, errno.ENXIO) or "FileNotFoundError" in said:
-        raise Usage(f"There is no port {port}: `tito kits` lists the kits that are there.")
+        raise UsageError(f"There is no port {port}: `tito kits` lists the kits that are there.")
     # Windows says PermissionError of a port that someone else has open.
     if code in (errno.EBUSY, errno.EAGAIN) or "exclusively" in said or "PermissionError" in said:
-        raise Fault(f"The port {port} is in use by another program: close that first.")
+        raise TitoError(f"The port {port} is in use by another program: close that first.")
     if code in (errno.EACCES, errno.EPERM):
-        raise Fault(
+        raise TitoError(
             f"You may not open {port}: add yourself to its group (on Linux: sudo usermod -aG "
             "dialout $USER) and log in again."
         )
-    raise Usage(f"{port} is not a serial port: `tito kits` lists the kits that are there.")
+    raise UsageError(f"{port} is not a serial port: `tito kits` lists the kits that are there.")

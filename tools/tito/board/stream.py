@@ -13,7 +13,7 @@ from typing import Any
 
 from tinytorch_core import link
 from tito.board.repl import FILLER, Repl
-from tito.errors import Fault
+from tito.errors import TitoError
 
 CHUNK = link.PAYLOAD - 4
 ANSWER = 0.5  # seconds for an answer that takes the board no work to speak of
@@ -44,8 +44,8 @@ class Stream:
         self._timeout = timeout
         return self._reader.read(self._readinto)
 
-    def _silent(self) -> Fault:
-        return Fault(
+    def _silent(self) -> TitoError:
+        return TitoError(
             f"The kit on {self._repl.port} stopped answering: see that it is plugged in and try "
             "again; a transfer goes on where it stopped."
         )
@@ -60,7 +60,7 @@ class Stream:
     def request(self, kind: int, payload: bytes = b"", timeout: float = ANSWER) -> bytes:
         """Ask, and return the payload of the answer.
 
-        timeout: seconds that the board may take. Raises Fault with the board's own sentence, or
+        timeout: seconds that the board may take. Raises TitoError with the board's own sentence, or
         where it does not answer.
         """
         self._seq = self._seq % 255 + 1
@@ -72,7 +72,7 @@ class Stream:
                 if reply.seq == self._seq and reply.kind == link.OK:
                     return bytes(reply.payload)
                 if reply.seq == self._seq and reply.kind == link.ERROR:
-                    raise Fault(bytes(reply.payload).decode())
+                    raise TitoError(bytes(reply.payload).decode())
             # A byte was lost, and the board may be waiting for the rest of a frame.
             self._repl.write(FILLER)
         raise self._silent()
@@ -84,7 +84,7 @@ class Stream:
     def send(self, data: bytes, at: int = 0, progress: Progress | None = None) -> None:
         """Send data[at:] to the transfer that PUT has begun there.
 
-        Raises Fault where the board cannot write, or does not answer any more.
+        Raises TitoError where the board cannot write, or does not answer any more.
         """
         acked = sent = at
         repeated = -1  # the position from which chunks were last sent again
@@ -102,7 +102,7 @@ class Stream:
                 sent = acked
                 continue
             if self._reader.kind == link.ERROR and self._reader.seq == 0:
-                raise Fault(bytes(self._reader.payload).decode())
+                raise TitoError(bytes(self._reader.payload).decode())
             if self._reader.kind != link.ACK:
                 continue
             (written,) = struct.unpack("<I", self._reader.payload)

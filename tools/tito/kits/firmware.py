@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from tinytorch.cache import cache_folder, fetch
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 
 NAME = "RPI_PICO-20241129-v1.24.1.uf2"
 URL = f"https://micropython.org/resources/firmware/{NAME}"
@@ -22,7 +22,7 @@ def find_firmware(given: Path | None = None, url: str = URL, download: bool = Tr
     """The image to boot: `given`, else $TINYTORCH_PICO_FIRMWARE, else the user's firmware cache.
 
     The cache is filled from `url` (checksum verified) where that can be reached and `download`.
-    Raises Usage for an image that is not one for the RP2040, Fault if there is none.
+    Raises UsageError for an image that is not one for the RP2040, TitoError if there is none.
     """
     if given is None and os.environ.get(VARIABLE):
         given = Path(os.environ[VARIABLE])
@@ -36,11 +36,11 @@ def find_firmware(given: Path | None = None, url: str = URL, download: bool = Tr
         if image.exists() and hashlib.sha256(image.read_bytes()).hexdigest() == SHA256:
             return image
     if not download:
-        raise Fault(_missing("none is in the cache"))
+        raise TitoError(_missing("none is in the cache"))
     try:
         return fetch(url, SHA256, f"firmware/{NAME}")
     except OSError as error:
-        raise Fault(_missing(str(error))) from None
+        raise TitoError(_missing(str(error))) from None
 
 
 def _missing(why: str) -> str:
@@ -53,10 +53,10 @@ def _missing(why: str) -> str:
 def _check(image: Path) -> None:
     """A UF2 image names its chip's family in the header of each 512-byte block."""
     if not image.is_file():
-        raise Usage(f"There is no firmware image {image}.")
+        raise UsageError(f"There is no firmware image {image}.")
     with image.open("rb") as file:
         head = file.read(512)
     if len(head) < 512 or struct.unpack_from("<I", head)[0] != UF2_MAGIC:
-        raise Usage(f"{image} is not a firmware image in the UF2 format.")
+        raise UsageError(f"{image} is not a firmware image in the UF2 format.")
     if struct.unpack_from("<I", head, 28)[0] != RP2040_FAMILY:
-        raise Usage(f"{image} is a firmware image for another chip than the Pico's RP2040.")
+        raise UsageError(f"{image} is a firmware image for another chip than the Pico's RP2040.")

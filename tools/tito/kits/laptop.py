@@ -4,14 +4,14 @@ import time
 from contextlib import suppress
 
 from tito.closing import Closing
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 
 
 class LaptopMicrophone(Closing):
     """The system's default microphone, at `rate` Hz, one channel.
 
     `lost` counts the samples that came while nobody read. Needs the package sounddevice. Raises
-    Usage where that is missing, and Fault where there is no PortAudio or no microphone.
+    UsageError where that is missing, and TitoError where there is no PortAudio or no microphone.
     """
 
     channels = 1
@@ -20,12 +20,12 @@ class LaptopMicrophone(Closing):
         try:
             import sounddevice
         except ImportError:
-            raise Usage(
+            raise UsageError(
                 "The laptop's microphone needs the package sounddevice: "
                 "install it with `pip install tinytorch[mic]`."
             ) from None
         except OSError:
-            raise Fault(
+            raise TitoError(
                 "The laptop's microphone needs the library PortAudio: install it, on Debian and "
                 "Ubuntu with `sudo apt install libportaudio2`."
             ) from None
@@ -37,20 +37,22 @@ class LaptopMicrophone(Closing):
             )
             self._stream.start()
         except self._errors as error:
-            raise Fault(
+            raise TitoError(
                 f"This computer has no microphone that gives {rate} Hz ({error.args[0]}): plug one "
                 "in, and choose it in the system's settings."
             ) from None
         self._start, self._read = time.monotonic(), 0
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:
-        """Fill `buffer` with int16 samples; returns its bytes. Raises Fault if the microphone goes
-        away."""
+        """Fill `buffer` with int16 samples and return the bytes read.
+
+        Raises TitoError if the microphone goes away.
+        """
         try:
             data, overflowed = self._stream.read(len(buffer) // 2)
             waiting = self._stream.read_available
         except self._errors as error:
-            raise Fault(
+            raise TitoError(
                 f"The microphone gives no more sound ({error.args[0]}): plug it in again."
             ) from None
         self._read += len(data) // 2

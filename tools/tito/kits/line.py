@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
-from tito.errors import Fault, Usage, reason
-from tito.kits.timeout_scale import mark
+from tito.errors import TitoError, UsageError, reason
+from tito.kits.timeout_scale import write_timeout_scale
 
 FLASH_BYTES = 1408 * 1024  # the file system of a Pico with 2 MB of flash
 FULL = 8192  # bytes that wait in one direction before the other side is held up
@@ -74,19 +74,23 @@ class Faults:
 class Line:
     """A pseudo-terminal: clients open `port`; the kit calls send() and is given what they write."""
 
-    def __init__(self, receive: Callable[[bytes], None], patience: int, link: Path | None) -> None:
+    def __init__(
+        self, receive: Callable[[bytes], None], timeout_scale: int, link: Path | None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         # The client's end stays open here too: a client that leaves must not hang up the line.
         self._fd, self._client_fd = pty.openpty()
         tty.setraw(self._client_fd)
         os.set_blocking(self._fd, False)
-        mark(self._client_fd, patience)
+        write_timeout_scale(self._client_fd, timeout_scale)
         self.port = os.ttyname(self._client_fd)
         self._link = link
         if link:
             if link.exists() and not link.is_symlink():
-                raise Usage(f"{link} is there already, and not a link: give --link another name.")
+                raise UsageError(
+                    f"{link} is there already, and not a link: give --link another name."
+                )
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(self.port)
@@ -159,7 +163,7 @@ def open_image(path: Path, name: str, seconds: float = 1.0) -> tuple[Path, IO[st
         except BlockingIOError:
             if time.monotonic() > end:
                 lock.close()
-                raise Fault(
+                raise TitoError(
                     f"The {name} kit is in use by {holder(path)}: use that port with --kit, or "
                     "close it."
                 ) from None
@@ -171,10 +175,12 @@ def open_image(path: Path, name: str, seconds: float = 1.0) -> tuple[Path, IO[st
         except OSError as error:
             path.unlink()
             lock.close()
-            raise Fault(f"{path} cannot be written: {error.strerror}.") from None
+            raise TitoError(f"{path} cannot be written: {error.strerror}.") from None
     if path.stat().st_size != FLASH_BYTES:
         lock.close()
-        raise Fault(f"{path} is not the flash image of a kit: move it away and a new one is made.")
+        raise TitoError(
+            f"{path} is not the flash image of a kit: move it away and a new one is made."
+        )
     return path, lock
 
 
@@ -229,9 +235,9 @@ def run(device: Device, name: str, options: Namespace) -> int:
     """Run a kit's process to its end. Returns the exit status."""
     try:
         asyncio.run(_serve(device, name, options))
-    except Fault as fault:
-        print(json.dumps({"error": str(fault), "status": fault.status}), flush=True)
-        return fault.status
+    except TitoError as error:
+        print(json.dumps({"error": str(error), "status": error.status}), flush=True)
+        return error.status
     except OSError as error:
         sentence = f"The {name} kit cannot run: {reason(error)}."
         print(json.dumps({"error": sentence, "status": 1}), flush=True)

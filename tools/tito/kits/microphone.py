@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytorch.data.readers import read_npy
-from tito.errors import Fault
+from tito.errors import TitoError
 
 RATES = 8000, 16000  # at which a virtual microphone can be read
 NANOS = 8  # a cycle of the emulated Pico, at 125 MHz
@@ -28,7 +28,7 @@ def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArr
     """Samples (T,) as float64 in the range of int16, and their rate.
 
     sound: a .wav file of 16 bits, of which several channels are averaged, an .npy file, or an
-    array, int16 (T,) or (T, 1). rate: samples a second; a .wav file has its own. Raises Fault.
+    array, int16 (T,) or (T, 1). rate: samples a second; a .wav file has its own. Raises TitoError.
     """
     if isinstance(sound, Path) and sound.suffix.lower() == ".wav":
         try:
@@ -36,9 +36,9 @@ def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArr
                 channels, width, own = f.getnchannels(), f.getsampwidth(), f.getframerate()
                 data = f.readframes(f.getnframes())
         except (OSError, EOFError, wave.Error) as error:
-            raise Fault(f"{sound} cannot be read as a .wav file: {error}.") from None
+            raise TitoError(f"{sound} cannot be read as a .wav file: {error}.") from None
         if width != 2:
-            raise Fault(f"{sound} has {8 * width} bits a sample: save it with 16.")
+            raise TitoError(f"{sound} has {8 * width} bits a sample: save it with 16.")
         return np.frombuffer(data, "<i2").reshape(-1, channels).mean(1), own
     what = "The recording"
     if isinstance(sound, Path):
@@ -46,13 +46,13 @@ def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArr
         try:
             sound = read_npy(sound)
         except (OSError, ValueError) as error:
-            raise Fault(str(error)) from None
+            raise TitoError(str(error)) from None
     if sound.dtype != np.int16 or sound.ndim not in (1, 2) or sound.size != len(sound):
-        raise Fault(
+        raise TitoError(
             f"{what} is {sound.dtype} of shape {sound.shape}: a sound is int16 of shape (T,)."
         )
     if not rate or rate <= 0:
-        raise Fault(f"{what} does not say how many samples a second it has: give the rate.")
+        raise TitoError(f"{what} does not say how many samples a second it has: give the rate.")
     return sound.reshape(-1).astype(np.float64), rate
 
 
@@ -73,7 +73,7 @@ def path_of(image: Path, rate: int) -> Path:
 
 
 def write(image: Path, sound: "Path | NDArray[np.int16]", rate: "float | None") -> None:
-    """Let the kit with this flash image hear `sound`, as for read(). Raises Fault.
+    """Let the kit with this flash image hear `sound`, as for read(). Raises TitoError.
 
     What is kept is the sound, and after it a second of the room's noise, which goes on for ever.
     """

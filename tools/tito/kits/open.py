@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tito.closing import Closing
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
 from tito.folders import data_folder
-from tito.kits.timeout_scale import read_patience
+from tito.kits.timeout_scale import read_timeout_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +24,11 @@ VIRTUAL = ("virtual", "pico")
 
 @dataclass
 class Kit(Closing):
-    """An open kit. patience: the factor by which host timeouts are stretched for it."""
+    """An open kit. timeout_scale: the factor by which the host's timeouts are stretched for it."""
 
     name: str
     port: str
-    patience: float = 1.0
+    timeout_scale: float = 1.0
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
     _image: Path | None = field(default=None, repr=False)
 
@@ -38,15 +38,15 @@ class Kit(Closing):
         try:
             os.write(self._process.stdin.fileno(), json.dumps(settings).encode() + b"\n")
         except OSError:
-            raise Fault(f"The {self.name} kit has ended.") from None
+            raise TitoError(f"The {self.name} kit has ended.") from None
         return _answer(self._process, self.name)
 
-    def hear(self, sound: "Path | NDArray[np.int16] | None", rate: "float | None" = None) -> None:
-        """What a virtual kit's microphone hears each time that it is started from now on.
+    def play(self, sound: "Path | NDArray[np.int16] | None", rate: "float | None" = None) -> None:
+        """Play a recording to a virtual kit's microphone each time that the kit starts it.
 
-        sound: a .wav file of 16 bits, an .npy file, or int16 samples (T,), `rate` a second (a .wav
-        file has its own); None: there is no microphone. At the end is the noise of a quiet room.
-        Raises Fault for a file that is not such a recording.
+        sound: a 16-bit .wav file, an .npy file, or int16 samples of shape (T,), `rate` a second (a
+        .wav file states its own). After it comes the noise of a quiet room. None removes the
+        microphone. Raises TitoError for a file that is no such recording.
         """
         assert self._image
         for old in self._image.parent.glob(f"{self._image.stem}.sound.*"):
@@ -92,19 +92,25 @@ def open_kit(
 ) -> Kit:
     """Open the kit that `spec` names: "virtual", "pico", or a serial port.
 
-    A virtual kit is started in its own process and stopped by close() or with this process.
-    firmware: MicroPython UF2 image for "pico" (default: see tito.firmware). link: a symbolic link
-    to the virtual kit's port. faults: see tito.kits.line.Faults. replay: a recording (.npy)
-    for the motion sensor of the emulated Pico, `rate` samples a second (see tito.mpu6050). sound,
-    sound_rate: what a virtual kit's microphone hears (see Kit.hear).
-    Raises Fault if a virtual kit cannot start. Ports are checked when they are used.
+    A virtual kit runs in its own process, which ends at close() or with this process.
+
+    firmware: MicroPython UF2 image for "pico" (default: tito.kits.firmware.find_firmware).
+    link: a symbolic link to the virtual kit's port.
+    faults: arguments of tito.kits.line.Faults.
+    replay: a recording (.npy) for the emulated Pico's motion sensor, `rate` samples a second (see
+    tito.kits.mpu6050).
+    sound, sound_rate: what the microphone of a virtual kit hears (see Kit.play).
+
+    Raises TitoError if a virtual kit cannot start. Ports are checked when they are used.
     """
     if spec not in VIRTUAL:
         if sound is not None:
-            raise Usage(f"Only a virtual kit hears a recording: {spec} has its own microphone.")
-        return Kit(spec, spec, read_patience(spec))
+            raise UsageError(
+                f"Only a virtual kit hears a recording: {spec} has its own microphone."
+            )
+        return Kit(spec, spec, read_timeout_scale(spec))
     if os.name != "posix":
-        raise Fault(f"The {spec} kit needs a pseudo-terminal (Linux, macOS): use a board here.")
+        raise TitoError(f"The {spec} kit needs a pseudo-terminal (Linux, macOS): use a board here.")
     image = _image(spec)
     command = [sys.executable, "-m", f"tito.kits.{spec}", "--image", str(image)]
     if link:
@@ -124,8 +130,8 @@ def open_kit(
     )
     try:
         port = _answer(process, spec)["port"]
-        kit = Kit(spec, port, read_patience(port), process, image)
-        kit.hear(sound, sound_rate)
+        kit = Kit(spec, port, read_timeout_scale(port), process, image)
+        kit.play(sound, sound_rate)
         if faults:
             kit.set(faults=faults)
         return kit
@@ -139,10 +145,10 @@ def _answer(process: "subprocess.Popen[str]", name: str) -> dict:
     assert process.stdout
     line = process.stdout.readline()
     if not line:
-        raise Fault(f"The {name} kit ended before it was ready: run `tito doctor`.")
+        raise TitoError(f"The {name} kit ended before it was ready: run `tito doctor`.")
     answer = json.loads(line)
     if "error" in answer:
-        raise (Usage if answer["status"] == Usage.status else Fault)(answer["error"])
+        raise (UsageError if answer["status"] == UsageError.status else TitoError)(answer["error"])
     return answer
 
 
@@ -154,10 +160,10 @@ def serve(
 ) -> None:
     """Keep a virtual kit running until Ctrl-C or SIGTERM; `announce` is told its port.
 
-    Raises Usage for another `spec`, Fault if the kit does not start or ends by itself.
+    Raises UsageError for another `spec`, TitoError if the kit does not start or ends by itself.
     """
     if spec not in VIRTUAL:
-        raise Usage(f"Only the kits {' and '.join(VIRTUAL)} can be served, not {spec}.")
+        raise UsageError(f"Only the kits {' and '.join(VIRTUAL)} can be served, not {spec}.")
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -167,7 +173,7 @@ def serve(
         with open_kit(spec, firmware, link=link) as kit:
             announce(kit.port)
             kit.wait()
-            raise Fault(f"The {spec} kit ended by itself.")
+            raise TitoError(f"The {spec} kit ended by itself.")
     except KeyboardInterrupt:
         pass
     finally:
@@ -221,8 +227,8 @@ def _virtual_row(name: str, what: str, probe: Callable[[], str]) -> Row:
 
     try:
         note = probe()
-    except Fault as fault:
-        return Row(name, what, False, str(fault))
+    except TitoError as error:
+        return Row(name, what, False, str(error))
     user = holder(_image(name))
     return Row(name, what, not user, f"in use by {user}" if user else note)
 
@@ -245,7 +251,7 @@ def _version_of_micropython() -> str:
     command = [micropython(), "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, timeout=20)
     if run.returncode:
-        raise Fault(f"{command[0]} does not run: {run.stderr.strip()}")
+        raise TitoError(f"{command[0]} does not run: {run.stderr.strip()}")
     return f"MicroPython {run.stdout.strip()}"
 
 

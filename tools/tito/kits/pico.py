@@ -1,8 +1,8 @@
 """The emulated Pico: the real MicroPython firmware on rp2040py's RP2040, behind a pseudo-terminal.
 
-Its clock is virtual: while it computes, it runs at roughly a fiftieth of real time, so host
-timeouts are stretched (PATIENCE); while it idles, it runs at most in real time, so that a timeout
-in the firmware leaves the host as long to answer as a real board would.
+Its clock is virtual. While the Pico computes, the clock runs at roughly a fiftieth of real time, so
+host timeouts are stretched (TIMEOUT_SCALE). While it idles, the clock runs at most in real time, so
+that a timeout in the firmware leaves the host as long to answer as a real board would.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import numpy as np
 from rp2040py.boards import BOARDS, resolve_firmware
 from rp2040py.device import MicroPythonDevice
 
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.line import FLASH_BYTES, FULL, Line, run
 from tito.kits.microphone import INMP441, Analog, Sound
 from tito.kits.mpu6050 import MPU6050
 
-PATIENCE = 50
+TIMEOUT_SCALE = 50
 
 BEAT = 100_000  # ns of virtual time between two looks at whether the core idles
 USB_PACKET = 64
@@ -46,12 +46,14 @@ class EmulatedPico:
         self._asked = 0  # bytes that the firmware waits for on its USB endpoint
 
     async def start(self, options: argparse.Namespace, image: Path, lock: IO[str]) -> Line:
-        self._line = Line(self._receive, PATIENCE, options.link)
+        self._line = Line(self._receive, TIMEOUT_SCALE, options.link)
         try:
             await self._boot(options, image)
         except (ValueError, TimeoutError, RuntimeError) as error:
             self._line.close()
-            raise Fault(f"The emulated Pico does not boot {options.firmware}: {error}.") from None
+            raise TitoError(
+                f"The emulated Pico does not boot {options.firmware}: {error}."
+            ) from None
         return self._line
 
     def set(self, settings: dict) -> dict:

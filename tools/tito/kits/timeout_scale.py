@@ -1,7 +1,7 @@
-"""How slow a kit is, told over the terminal itself.
+"""By how much host timeouts are stretched for a kit: a number that its terminal carries.
 
-The emulated Pico is slower than a board, whatever path or link it is reached by. It says so in the
-size of its terminal's window, (rows, columns) = (patience, MARK), which no serial client touches.
+The emulated Pico is slower than a board, under whatever path or link it is opened. It says so in
+the window size of its terminal, (rows, columns) = (scale, MARK), which no serial client touches.
 """
 
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 MARK = 0x7474
 
 
-def mark(terminal: int, patience: int) -> None:
-    """Write `patience` into the pseudo-terminal with this file descriptor."""
+def write_timeout_scale(terminal: int, scale: int) -> None:
+    """Write `scale` into the pseudo-terminal with this file descriptor."""
     import fcntl
     import termios
 
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", patience, MARK, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", scale, MARK, 0, 0))
 
 
-def read_patience(port: str) -> float:
+def read_timeout_scale(port: str) -> float:
     """The factor by which host timeouts are stretched for the kit behind `port`: 1 for a board."""
     # Only pseudo-terminals are opened for this: opening a board's port may reset the board.
     if not str(Path(port).resolve()).startswith(("/dev/pts/", "/dev/ttys")):

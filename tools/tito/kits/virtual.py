@@ -19,7 +19,7 @@ import tty
 from pathlib import Path
 from typing import IO
 
-from tito.errors import Fault
+from tito.errors import TitoError
 from tito.kits.line import FULL, Line, run
 
 # A Pico has 229 KB free after boot. Words are twice as wide here, which is worth another 32 KB to
@@ -39,7 +39,7 @@ def micropython() -> str:
     found = os.environ.get("MICROPYTHON") or (str(beside) if beside.exists() else None)
     found = found or shutil.which("micropython")
     if not found:
-        raise Fault(
+        raise TitoError(
             "There is no MicroPython for the virtual kit here: install a `micropython` (unix port, "
             "1.24 or later) on the PATH, or use --kit pico."
         )
@@ -62,7 +62,7 @@ class VirtualKit:
         self._command = [micropython(), "-X", f"heapsize={options.heap}", "-i"]
         self._command.append(str(Path(__file__).with_name("virtual_boot.py")))
         self._image, self._lock = image, lock
-        self._line = Line(self._receive, patience=1, link=options.link)
+        self._line = Line(self._receive, timeout_scale=1, link=options.link)
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._boot()
         try:
@@ -71,7 +71,7 @@ class VirtualKit:
             self.stop()
             self._line.close()
             said = self._tail.decode(errors="replace").strip()
-            raise Fault(f"The program {self._command[0]} does not run: {said}") from None
+            raise TitoError(f"The program {self._command[0]} does not run: {said}") from None
         return self._line
 
     def set(self, settings: dict) -> dict:

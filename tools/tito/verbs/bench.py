@@ -31,13 +31,14 @@ from tinytorch_core.model import CONV2D
 from tito import report
 from tito.board.device import connect
 from tito.board.repl import Repl
-from tito.errors import Fault
+from tito.errors import TitoError
+from tito.evaluation import load_model
 from tito.files import output_file, write
 from tito.kits.cortex_m0 import CoreModel
 from tito.kits.firmware import find_firmware
 from tito.kits.open import open_kit
-from tito.verbs.inference import load_model, macs
 
+HELP = "Cycles of our machine code on the emulated RP2040, beside those of C."
 CLOCK = 125_000_000  # Hz
 BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 Tier = Literal["exact", "lane"]
@@ -101,21 +102,19 @@ OPERATIONS: list[tuple[str, Callable[[], nn.Sequential], Shape]] = [
 ]
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("bench", "Cycles of our machine code on the emulated RP2040, beside those of C.")
-    p.add_argument("what", choices=["kernels"])
-    p.add_argument("--model", type=Path, action="append", default=[], metavar="MODEL",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["kernels"])
+    parser.add_argument("--model", type=Path, action="append", default=[], metavar="MODEL",
                    help="a model file of your own, too")  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--firmware", type=Path, metavar="IMAGE",
         help="MicroPython UF2 image for the run in real firmware (default: the cache's)",
     )  # fmt: skip
-    p.add_argument("--no-firmware", action="store_true", help="on the bare core only")
-    p.add_argument(
+    parser.add_argument("--no-firmware", action="store_true", help="on the bare core only")
+    parser.add_argument(
         "--picture", type=output_file, default=Path("kernels.png"), metavar="FILE.png",
         help="cycles a MAC of each layer (kernels.png)",
     )  # fmt: skip
-    p.set_defaults(run=bench)
 
 
 def seeded(make: Callable[[], nn.Sequential], shape: Shape, tier: Tier) -> tuple[bytes, NDArray]:
@@ -138,7 +137,7 @@ def seeded(make: Callable[[], nn.Sequential], shape: Shape, tier: Tier) -> tuple
 def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     """The cycles of each layer of a model on the bare core, for the first input.
 
-    Raises Fault where a byte of any output differs from the laptop's.
+    Raises TitoError where a byte of any output differs from the laptop's.
     """
     model = Model(data)
     packed = pack(model, BACKEND)
@@ -147,9 +146,12 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     if not all(
         (y == expected).all() for (y, _), expected in zip(runs, model.run_batch(x), strict=True)
     ):
-        raise Fault(f"{model.name} gives other bytes in machine code: report it.")
+        raise TitoError(f"{model.name} gives other bytes in machine code: report it.")
     layers = [row(choice, n) for choice, n in zip(packed.choices, runs[0][1], strict=True)]
-    cycles, work = sum(runs[0][1]), sum(macs(choice.op) for choice in packed.choices)
+    cycles, work = (
+        sum(runs[0][1]),
+        sum(layer["macs"] for layer in layers),
+    )
     return {
         "cycles": cycles,
         "predicted": packed.cycles,
@@ -163,7 +165,7 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
 
 
 def row(choice: Choice, cycles: int) -> dict[str, Any]:
-    op, work = choice.op, macs(choice.op)
+    op, work = choice.op, kind_of(choice.op).macs(choice.op)
     return {
         "operation": operation_of(choice),
         "output": [op.out_h, op.out_w, op.out_c],
@@ -209,7 +211,7 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
     with open_kit("pico", image) as kit:
         with connect(kit) as device:
             report_of = device.put_model(attach(data, BACKEND.architecture), "bench")
-        with Repl(kit.port, kit.patience) as repl:
+        with Repl(kit.port, kit.timeout_scale) as repl:
             repl.enter()
             said = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)
             whole, kernels = json.loads(said)
@@ -228,18 +230,18 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
 
 
 def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
-    """The firmware image to run, or None and why not. Raises Fault for one that is no image."""
+    """The firmware image to run, or None and why not. Raises TitoError for one that is no image."""
     if args.no_firmware:
         return None, "not asked for"
     try:
         return find_firmware(args.firmware, download=False), ""
-    except Fault as error:
+    except TitoError as error:
         if args.firmware:
             raise
         return None, str(error)
 
 
-def bench(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     # What is wrong with the arguments is said before half a minute of work.
     image, why = image_for(args)
     models = {str(path): load_model(path) for path in args.model}

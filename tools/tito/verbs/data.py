@@ -3,7 +3,7 @@
 import argparse
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,24 @@ from tinytorch.data.collection import Collection
 from tito import report
 from tito.files import output_file, write
 
+HELP = "Look at a file of recordings."
 MOST = 12  # classes in a picture
 SOME = 6  # numbers in a line
 NOBODY = {"", "none"}  # in the place of a name
 AXES = ("ax", "ay", "az", "gx", "gy", "gz")
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("data", "Look at a file of recordings.")
-    actions = p.add_subparsers(dest="action", required=True, metavar="show")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="show")
     s = actions.add_parser("show", help="classes, splits, people, levels and what spoils a test")
     s.add_argument("file", type=Path, metavar="FILE.npz")
     s.add_argument("--picture", type=output_file, metavar="FILE.png", help="an example a class")
     # The verb's own --json and --debug, here too, without a default that would undo them.
     for option in ("--json", "--debug"):
         s.add_argument(option, action="store_true", default=argparse.SUPPRESS)
-    s.set_defaults(run=show)
 
 
-def show(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     there = collection.load(args.file)
     figures = look(there)
     tell(args.file.name, there, figures)

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,16 @@ from tinytorch.data import collection
 from tinytorch.data.readers import read_npy
 from tinytorch.modelfile.runtime import Model
 from tito import report
+from tito.arguments import add_kit
 from tito.board.device import Device, Step
-from tito.errors import Fault, Usage
+from tito.errors import TitoError, UsageError
+from tito.evaluation import connect_with_progress, deployed, load_model
 from tito.kits import pdm
 from tito.kits.open import VIRTUAL, Kit, open_kit
 from tito.verbs.data import decibels
-from tito.verbs.inference import KIT_HELP, deployed, load_model, reach
 from tito.verbs.record import Source, Stop, pins, replayed
 
+HELP = "Let a kit listen with its model, and watch what it hears."
 SOURCES = "wire", "i2s", "adc", "mpu6050"
 MOTION = 25.0  # Hz, of a replayed motion that does not say it
 SILENT = 4  # of 32768: no microphone is as quiet as that
@@ -36,28 +38,25 @@ LAST = 3  # keywords on the screen
 RECENT = 200  # steps whose latency is shown while it listens
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("monitor", "Let a kit listen with its model, and watch what it hears.")
-    p.add_argument("--kit", required=True, metavar="KIT", help=KIT_HELP)
-    p.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
-    p.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_kit(parser, required=True)
+    parser.add_argument(
         "--model", metavar="NAME|FILE.tt", help="on the kit, or to send there (the kit's only one)"
     )
-    p.add_argument(
+    parser.add_argument(
         "--source", choices=SOURCES, default="wire",
         help="the kit's sensor, or samples from the laptop: its microphone, or --replay (wire)",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
         help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--replay", type=Path, metavar="FILE",
         help=".wav, .npy or .npz, sent over the wire or sensed by a virtual kit",
     )  # fmt: skip
-    p.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
-    p.epilog = pdm.table()
-    p.set_defaults(run=monitor)
+    parser.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
+    parser.epilog = pdm.table()
 
 
 def _seconds(word: str) -> float:
@@ -70,11 +69,11 @@ def _seconds(word: str) -> float:
     return seconds
 
 
-def monitor(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     if args.replay and not args.replay.is_file():
-        raise Usage(f"There is no file {args.replay} to replay.")
+        raise UsageError(f"There is no file {args.replay} to replay.")
     if args.replay and args.source != "wire" and args.kit not in VIRTUAL:
-        raise Usage("Only a virtual kit's sensor can be given a --replay: use --source wire.")
+        raise UsageError("Only a virtual kit's sensor can be given a --replay: use --source wire.")
     with ExitStack() as stack:
         model = None
         if args.model and (args.model.endswith(".tt") or Path(args.model).is_file()):
@@ -83,7 +82,7 @@ def monitor(args: argparse.Namespace) -> dict:
         if model:
             device, _ = stack.enter_context(deployed(model, kit))
         else:
-            device = stack.enter_context(reach(kit))
+            device = stack.enter_context(connect_with_progress(kit))
             device.load(args.model or _only(device))
         return _listen(args, kit, device, stack)
 
@@ -100,9 +99,9 @@ def _kit(args: argparse.Namespace, model: "Model | None", stack: ExitStack) -> K
 def _only(device: Device) -> str:
     names = sorted(m["name"] for m in device.info()["models"])
     if not names:
-        raise Fault("The kit has no model: give one with --model FILE.tt.")
+        raise TitoError("The kit has no model: give one with --model FILE.tt.")
     if len(names) > 1:
-        raise Usage(f"The kit has the models {', '.join(names)}: choose one with --model.")
+        raise UsageError(f"The kit has the models {', '.join(names)}: choose one with --model.")
     return names[0]
 
 
@@ -110,9 +109,9 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
     settings, wire = {"kind": args.source, **args.pins}, args.source == "wire"
     if args.replay and args.source in ("i2s", "adc"):
         rate = _rate(device)  # the model's
-        kit.hear(_recording(args.replay, rate, 1), rate)
+        kit.play(_recording(args.replay, rate, 1), rate)
     about = device.listen(settings)
-    stack.callback(device.hush)
+    stack.callback(device.stop_listening)
     own = pdm.advice(device.info()["board"]) if args.source in ("i2s", "adc") else ""
     rate, channels = about["rate"], about["channels"]
     source: Source | None = None
@@ -120,7 +119,7 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
     if args.replay and args.source != "mpu6050":  # its recording begins anew at the end
         sound = _recording(args.replay, rate, channels)
         if len(sound) * 2 * channels < about["step_bytes"]:
-            raise Fault(
+            raise TitoError(
                 f"{args.replay} is shorter than one step of the model: replay a longer one."
             )
         if wire:
@@ -129,7 +128,9 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
             seconds = len(sound) / rate
     elif wire:
         if about["kind"] == "motion":
-            raise Usage("A laptop feels no motion: use --source mpu6050, or --replay a recording.")
+            raise UsageError(
+                "A laptop feels no motion: use --source mpu6050, or --replay a recording."
+            )
         from tito.kits.laptop import LaptopMicrophone
 
         source = LaptopMicrophone(rate)
@@ -138,26 +139,26 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
     what = "the laptop's microphone" if wire else f"its {args.source}"
     what = f"{args.replay.name} by {args.source}" if args.replay else what
     print(f"listening  {about['name']} on {kit.name} to {what}, {rate:g} Hz")
-    ear = Ear(about, own)
-    screen = Screen(ear)
+    session = ListenSession(about, own)
+    screen = Screen(session)
     with stack.enter_context(Stop()) as stop:
         for step in steps(device, source, about["step_bytes"]):
-            event = ear.take(step, source.lost if source else 0)
-            for sentence in ear.warnings():
+            event = session.take(step, source.lost if source else 0)
+            for sentence in session.warnings():
                 screen.say(f"note       {sentence}")
             screen.show(event)
-            if stop.pressed or seconds and ear.seconds >= seconds - 1e-9:
+            if stop.pressed or seconds and session.seconds >= seconds - 1e-9:
                 break
     screen.end()
-    figures = ear.figures()
+    figures = session.figures()
     figures = {"kit": kit.name, "model": about["name"], "source": args.source, **figures}
-    _summary(figures, ear)
+    _summary(figures, session)
     return figures
 
 
 def _rate(device: Device) -> float:
     about = device.listen({"kind": "wire"})
-    device.hush()
+    device.stop_listening()
     return about["rate"]
 
 
@@ -179,13 +180,13 @@ def _recording(path: Path, rate: float, channels: int) -> NDArray[np.int16]:
     else:
         samples = read_npy(path)
     if samples.ndim != 2 or samples.shape[1] != channels or samples.dtype != np.int16:
-        raise Fault(
+        raise TitoError(
             f"{path} holds {samples.dtype} of shape {samples.shape} and the model takes int16 of "
             f"shape (T, {channels}): replay another recording."
         )
     if channels > 1:
         if own != rate:
-            raise Fault(f"{path} has {own:g} samples a second and the model takes {rate:g}.")
+            raise TitoError(f"{path} has {own:g} samples a second and the model takes {rate:g}.")
         return samples
     made = microphone.resample(samples[:, 0].astype(np.float64), own, rate)
     return np.clip(np.rint(made), -32768, 32767).astype(np.int16)
@@ -220,7 +221,7 @@ def steps(device: Device, source: "Source | None", size: int) -> Iterator[Step]:
 
 
 @dataclass
-class Ear:
+class ListenSession:
     """What has been heard so far. about: as Device.listen gives it."""
 
     about: dict
@@ -254,7 +255,9 @@ class Ear:
             self.stalls += 1
             self._stalls += 1
             if self._stalls == STALLS:
-                raise Fault("The kit's sensor gives no more samples: check its wires and its pins.")
+                raise TitoError(
+                    "The kit's sensor gives no more samples: check its wires and its pins."
+                )
             return None
         self._stalls = 0
         self.us.append(step.run_us)
@@ -314,7 +317,7 @@ class Ear:
         }
 
 
-def _summary(figures: dict, ear: Ear) -> None:
+def _summary(figures: dict, session: ListenSession) -> None:
     latency, events = figures["latency_us"], figures["events"]
     heard = ", ".join(f"{e['label']} at {e['seconds']:.1f} s" for e in events[-LAST:])
     more = f"{len(events)}, the last: " if len(events) > LAST else ""
@@ -330,14 +333,14 @@ def _summary(figures: dict, ear: Ear) -> None:
         ("samples lost", str(figures["lost"])),
         ("stalls", str(figures["stalls"])),
     ]
-    report.table(rows, f"{ear.about['name']} on {figures['kit']}")
+    report.table(rows, f"{session.about['name']} on {figures['kit']}")
 
 
 class Screen:
-    """Shows an Ear: on a terminal in place; in a pipe a line for each keyword and each second."""
+    """Shows a ListenSession: in place on a terminal; in a pipe a line a keyword and a line a second."""
 
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
+    def __init__(self, session: ListenSession) -> None:
+        self.session = session
         self._moving = sys.stdout.isatty()
         self._rows = 0  # on the terminal
         self._second = 1
@@ -349,7 +352,7 @@ class Screen:
             self._full, self._empty = "#", "."
 
     def show(self, event: "tuple[float, str] | None") -> None:
-        ear = self.ear
+        session = self.session
         if self._moving:
             now = time.monotonic()
             if event or now - self._drawn >= REDRAW:
@@ -358,12 +361,12 @@ class Screen:
             return
         if event:
             print(f"{event[0]:7.2f} s  {event[1]}")
-        if ear.seconds >= self._second and ear.scores:
-            self._second = int(ear.seconds) + 1
-            best = max(range(len(ear.scores)), key=lambda i: ear.scores[i])
+        if session.seconds >= self._second and session.scores:
+            self._second = int(session.seconds) + 1
+            best = max(range(len(session.scores)), key=lambda i: session.scores[i])
             print(
-                f"{ear.seconds:7.2f} s  {self._level()}  {ear.about['labels'][best]} "
-                f"{ear.scores[best]}  {self._figures()}"
+                f"{session.seconds:7.2f} s  {self._level()}  {session.about['labels'][best]} "
+                f"{session.scores[best]}  {self._figures()}"
             )
 
     def say(self, line: str) -> None:
@@ -389,11 +392,11 @@ class Screen:
         self._rows = len(rows)
 
     def _picture(self) -> list[str]:
-        ear = self.ear
-        labels = ear.about["labels"]
+        session = self.session
+        labels = session.about["labels"]
         wide = max(9, *map(len, labels))
-        scores = ear.scores or bytes(len(labels))
-        recent = ", ".join(f"{label} {at:.1f} s" for at, label in reversed(ear.events[-LAST:]))
+        scores = session.scores or bytes(len(labels))
+        recent = ", ".join(f"{label} {at:.1f} s" for at, label in reversed(session.events[-LAST:]))
         return [
             f"{'level':{wide}}  {self._bar(self._loudness())}  {self._level()}",
             *(
@@ -401,7 +404,7 @@ class Screen:
                 for label, score in zip(labels, scores, strict=True)
             ),
             f"{'heard':{wide}}  {recent or '-'}",
-            f"{f'{ear.seconds:.1f} s':{wide}}  {self._figures()}",
+            f"{f'{session.seconds:.1f} s':{wide}}  {self._figures()}",
         ]
 
     def _bar(self, share: float) -> str:
@@ -409,19 +412,19 @@ class Screen:
         return self._full * full + self._empty * (30 - full)
 
     def _loudness(self) -> float:
-        if self.ear.about["kind"] == "motion":
-            return self.ear.peak / 4000
-        return 1 + decibels(self.ear.peak) / 60
+        if self.session.about["kind"] == "motion":
+            return self.session.peak / 4000
+        return 1 + decibels(self.session.peak) / 60
 
     def _level(self) -> str:
-        if self.ear.about["kind"] == "motion":
-            return f"{self.ear.peak / 1000:.2f} g"
-        return f"{decibels(self.ear.peak)} dB"
+        if self.session.about["kind"] == "motion":
+            return f"{self.session.peak / 1000:.2f} g"
+        return f"{decibels(self.session.peak)} dB"
 
     def _figures(self) -> str:
-        ear = self.ear
-        p50, _ = ear.latency(RECENT)
+        session = self.session
+        p50, _ = session.latency(RECENT)
         return (
-            f"{p50 / 1000:.2f} ms a step ({p50 / 1e4 / ear.step_seconds:.0f} %)  free {ear.free:,}"
-            f"  lost {ear.lost}  stalls {ear.stalls}"
+            f"{p50 / 1000:.2f} ms a step ({p50 / 1e4 / session.step_seconds:.0f} %)  free {session.free:,}"
+            f"  lost {session.lost}  stalls {session.stalls}"
         )

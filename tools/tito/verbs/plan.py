@@ -1,7 +1,6 @@
 """tito plan: what a model will take on a board, before anything is sent."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ from tinytorch.machine.pack import pack
 from tinytorch.modelfile import heap, section
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.operations import kind_of
-from tito.verbs.inference import load_model, macs
+from tito.evaluation import load_model
+
+HELP = "Kernels, cycles, memory and code of a model on a board, before it is sent."
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("plan", "Kernels, cycles, memory and code of a model on a board, before it is sent.")
-    p.add_argument("model", type=Path, metavar="MODEL")
-    p.add_argument("--board", choices=BOARDS, default="rp2040", help="rp2040 by default")
-    p.set_defaults(run=show)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--board", choices=BOARDS, default="rp2040", help="rp2040 by default")
 
 
 def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
@@ -31,7 +30,7 @@ def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
     return {
         "operation": kind_of(op).name,
         "output": [op.out_h, op.out_w, op.out_c],
-        "macs": macs(op),
+        "macs": kind_of(op).macs(op),
         "tier": choice.tier,
         "kernel": choice.kernel,
         "lanes": facts.get("lanes"),
@@ -43,7 +42,7 @@ def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
     }
 
 
-def show(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     model = load_model(args.model)
     board = BOARDS[args.board]
     backend, frequency = board.backend, board.frequency

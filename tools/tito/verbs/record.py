@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from tinytorch.data import collection
 from tinytorch.data.readers import read_npy
-from tito.errors import Fault, Usage
+from tito.arguments import add_kit, at_least
+from tito.errors import TitoError, UsageError
+from tito.evaluation import connect_with_progress
 from tito.files import output_file
 from tito.kits.laptop import LaptopMicrophone
 from tito.kits.open import VIRTUAL, open_kit
 from tito.verbs.data import AXES, decibels
-from tito.verbs.inference import KIT_HELP, at_least, reach
 
+HELP = "Record words or gestures of your own into a data file."
 Signal = NDArray[np.int16]  # (T, C)
 
 SECONDS = {"keyword": 1.0, "gesture": 2.0}
@@ -44,41 +46,40 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    p = add("record", "Record words or gestures of your own into a data file.")
-    p.add_argument("what", choices=["keyword", "gesture"])
-    p.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
-    p.add_argument("--kit", required=True, metavar="KIT", help=f"{KIT_HELP}, or laptop")
-    p.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
-    p.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["keyword", "gesture"])
+    parser.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
+    add_kit(parser, required=True, more=", or laptop")
+    parser.add_argument(
         "--seconds", type=_seconds, metavar="N", help="of each recording (keyword 1, gesture 2)"
     )
-    p.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
-    p.add_argument(
+    parser.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
+    parser.add_argument(
         "--cut", action="store_true",
         help="of long recordings keep one second around each word",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--out", type=output_file, metavar="FILE.npz",
         help="the data file, which grows (keyword.npz, gesture.npz)",
     )  # fmt: skip
-    p.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
-    p.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
-    p.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
-    p.add_argument(
+    parser.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
+    parser.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
+    parser.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
+    parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
         help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
-    p.add_argument(
+    parser.add_argument(
         "--rate", type=at_least(1), metavar="HZ",
         help="samples a second (the file's; or keyword 16000, else 8000, gesture 25)",
     )  # fmt: skip
-    p.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
-    p.add_argument(
+    parser.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
+    parser.add_argument(
         "--countdown", type=at_least(0), metavar="N", help="seconds before each recording (3)"
     )
-    p.add_argument("--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses")
-    p.set_defaults(run=record)
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses"
+    )
 
 
 def pins(word: str) -> dict[str, int]:
@@ -107,7 +108,7 @@ def _seconds(word: str) -> float:
 
 
 class KitSource:
-    """A kit's sensor as a source. Raises Fault where the kit has no such sensor."""
+    """A kit's sensor as a source. Raises TitoError where the kit has no such sensor."""
 
     def __init__(self, device: Any, settings: dict, rate: int, channels: int) -> None:
         self._device = device
@@ -129,8 +130,8 @@ class KitSource:
         return fill
 
     def close(self) -> None:
-        with suppress(Fault):  # the kit may be gone
-            self._device.hush()
+        with suppress(TitoError):  # the kit may be gone
+            self._device.stop_listening()
 
 
 class Stop:
@@ -153,7 +154,7 @@ class Stop:
         signal.signal(signal.SIGINT, self._before)
 
 
-def record(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict:
     out = args.out or output_file(f"{args.what}.npz")
     _refuse(args)
     there = collection.load(out) if out.exists() else None
@@ -162,28 +163,30 @@ def record(args: argparse.Namespace) -> dict:
         if there:
             collection.check_fit(out, there, source.rate, source.channels)
         elif (source.rate >= collection.SOUND) != (args.what == "keyword"):
-            raise Usage(f"A {args.what} is not recorded at {source.rate} Hz: choose another rate.")
+            raise UsageError(
+                f"A {args.what} is not recorded at {source.rate} Hz: choose another rate."
+            )
         axes = "" if args.what == "keyword" else f", {source.channels} axes"
         print(f"recording  '{args.label}' at {source.rate:g} Hz{axes} into {out}")
         return Session(args, source, out, stack.enter_context(Stop())).run()
 
 
 def _refuse(args: argparse.Namespace) -> None:
-    """Raises Usage for options that do not go together."""
+    """Raises UsageError for options that do not go together."""
     if args.kit == "laptop" and args.what == "gesture":
-        raise Usage("A laptop feels no motion: name a kit with a motion sensor.")
+        raise UsageError("A laptop feels no motion: name a kit with a motion sensor.")
     if args.kit == "laptop" and (args.source or args.pins):
-        raise Usage("The laptop has its own microphone: leave --source and --pins out.")
+        raise UsageError("The laptop has its own microphone: leave --source and --pins out.")
     if args.replay and args.kit not in VIRTUAL:
-        raise Usage("Only a virtual kit's sensor can be given a --replay.")
+        raise UsageError("Only a virtual kit's sensor can be given a --replay.")
     if args.replay and not args.replay.is_file():
-        raise Usage(f"There is no file {args.replay} to replay.")
+        raise UsageError(f"There is no file {args.replay} to replay.")
     if args.source and (args.source == "mpu6050") != (args.what == "gesture"):
-        raise Usage(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
+        raise UsageError(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
     if args.what == "keyword" and args.axes:
-        raise Usage("A microphone has no --axes: leave them out.")
+        raise UsageError("A microphone has no --axes: leave them out.")
     if args.what == "gesture" and args.cut:
-        raise Usage("Only words are found by their loudness: leave --cut out.")
+        raise UsageError("Only words are found by their loudness: leave --cut out.")
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
         else:
             replay = replayed(args.replay, rates[0], stack) if args.replay else {}
             kit = stack.enter_context(open_kit(args.kit, args.firmware, **replay))
-            device = stack.enter_context(reach(kit))
+            device = stack.enter_context(connect_with_progress(kit))
             settings = {"kind": args.source or SENSOR[args.what], **args.pins}
 
             def make(rate: int) -> Source:
@@ -213,9 +216,9 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
             try:
                 source = make(rate)
                 break
-            except Usage:
+            except UsageError:
                 raise
-            except Fault:
+            except TitoError:
                 if rate == rates[-1]:
                     raise
         stack.callback(source.close)
@@ -274,7 +277,7 @@ class Session:
             take = self.take()
             self.keep(take)
             if take.ended:
-                raise Fault(take.ended)
+                raise TitoError(take.ended)
             if take.ended is not None:
                 self.figures["interrupted"] = True
                 break
@@ -304,8 +307,8 @@ class Session:
         while fill < self.samples and ended is None:
             try:
                 size = source.readinto(self.block)
-            except Fault as fault:
-                ended, size = str(fault), 0
+            except TitoError as error:
+                ended, size = str(error), 0
             else:
                 if size < len(self.block):
                     ended = "The sensor gives no more samples: check its wires, or the replay."
