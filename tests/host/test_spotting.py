@@ -5,7 +5,7 @@ import pytest
 
 from tinytorch.data.recordings import Recordings
 from tinytorch.sensing import spotting
-from tinytorch_core.listen import Detector
+from tinytorch_core.detector import Detector
 
 LABELS = ["yes", "no", "_unknown_", "_silence_"]
 

@@ -1,7 +1,7 @@
 """A keyword network as a model that listens, and how well it finds words in a stream: what it
 misses, and what it makes up.
 
-The detector's arithmetic is that of tinytorch_core.listen, which runs on the board, for many
+The detector's arithmetic is that of tinytorch_core.detector, which runs on the board, for many
 thresholds at once.
 """
 
@@ -32,7 +32,7 @@ Steps = NDArray[np.int8]  # (steps, labels): what a model puts out
 
 
 def detect_settings(output_scale: float, labels: Sequence[str], **changes: int) -> dict[str, Any]:
-    """The settings of tinytorch_core.listen.Detector for a model with outputs of this scale."""
+    """The settings of tinytorch_core.detector.Detector for a model with outputs of this scale."""
     return {
         "decay": round(32768 * float(np.exp(-output_scale))),
         "smooth": SMOOTH,
