@@ -22,7 +22,7 @@ class _Agent:
         self.transfer = None
         self.model = None
         self.verified = None  # (name, sha256) of a new model that may become the active one
-        self.ear = None  # tinytorch.listen.Ear
+        self.session = None  # tinytorch.session.ListenSession
 
     def info(self, _):
         gc.collect()
@@ -49,7 +49,7 @@ class _Agent:
 
         name = request["name"]
         path = store.new_path(name) if request["new"] else store.path(name)
-        self.hush()
+        self.stop_listening()
         self.model = self.verified = None
         gc.collect()
         before = gc.mem_alloc()
@@ -103,10 +103,10 @@ class _Agent:
             raise ValueError("No model is loaded.")
         return self.model
 
-    def hush(self):
-        if self.ear:
-            self.ear.source.close()
-            self.ear = None
+    def stop_listening(self):
+        if self.session:
+            self.session.source.close()
+            self.session = None
 
     def delete(self, request):
         self.close()
@@ -161,10 +161,10 @@ def _answer(agent, kind, seq, payload):
     try:
         if kind == link.DATA:
             return link.frame(link.ACK, seq, struct.pack("<I", agent.data(payload)))
-        if link.LISTEN <= kind <= link.HUSH:
-            from tinytorch import listen
+        if link.LISTEN <= kind <= link.STOP_LISTENING:
+            from tinytorch import session
 
-            reply = listen.answer(agent, kind, payload)
+            reply = session.answer(agent, kind, payload)
         else:
             request = payload if kind == link.RUN or not payload else json.loads(payload)
             reply = _ANSWERS[kind](agent, request)
@@ -222,5 +222,5 @@ def serve(timeout=60000):
                 break
     finally:
         agent.close()
-        agent.hush()
+        agent.stop_listening()
         micropython.kbd_intr(3)

@@ -17,9 +17,9 @@ def cache_folder() -> Path:
 def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
     """The file `name` in the cache, downloaded from `url` unless it is there with this SHA-256.
 
-    A transfer that broke off goes on where it stopped. If what it makes with what was kept has the
-    wrong checksum, it begins anew. Raises OSError if the file cannot be had, or if all of what came
-    has another checksum.
+    An interrupted transfer is resumed. If the resumed file has the wrong checksum, the transfer
+    begins anew. Raises OSError if the file cannot be fetched, or if a complete transfer has the
+    wrong checksum.
     """
     import pooch
     import requests
@@ -34,16 +34,16 @@ def fetch(url: str, sha256: str, name: str, progress: bool = True) -> Path:
         shutil.move(part, temporary)
 
     while True:
-        kept = part.exists()
+        resumed = part.exists()
         try:
             path = pooch.retrieve(
                 url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=resume
             )
             return Path(path)
         except ValueError as error:
-            if not kept:
+            if not resumed:
                 raise OSError(f"what {url} sent has the wrong checksum") from error
-            doing = f"what was kept of {target.name} was damaged: fetching it anew"
+            doing = f"the partial {target.name} was damaged: fetching it anew"
         except requests.RequestException as error:
             if part.exists():
                 message = f"{url} broke off: the next time goes on from there"
@@ -58,7 +58,7 @@ def _resume(url: str, part: Path, doing: str, progress: bool) -> None:
     from tqdm import tqdm
 
     have = part.stat().st_size if part.exists() else 0
-    # Compressed on its way, a part would be one of another sequence of bytes.
+    # A compressed transfer could not be resumed: its bytes differ from the file's.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=(5, 30)) as answer:
         if answer.status_code == 416:  # Nothing is missing any more; the checksum judges it.

@@ -33,7 +33,7 @@ LISTEN = (
 )
 STEP = 0x4C  # nothing, or position (4 bytes), sound if the source is the wire -> OK: see STEP_HEAD
 SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than ever: the source stalled
-HUSH = 0x4E  # close the source
+STOP_LISTENING = 0x4E  # close the source
 # Replies.
 READY = 0x61  # the agent has started
 OK = 0x62

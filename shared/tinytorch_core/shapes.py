@@ -1,11 +1,11 @@
-"""Shapes: what an operation makes of its inputs' shapes, and the errors where they do not fit.
+"""Shape inference: the shape of each operation's output, and the errors where shapes do not fit.
 
 A shape is a tuple of ints. `operation` names the caller in the errors, which are ValueErrors.
 """
 
 
 def size(shape):
-    """The number of elements."""
+    """The number of elements (int)."""
     n = 1
     for length in shape:
         n *= length
@@ -13,7 +13,7 @@ def size(shape):
 
 
 def strides(shape):
-    """How far apart neighbours lie in each dimension of a row-major array."""
+    """The strides of a row-major array, in elements: a tuple of ints."""
     steps: list = []
     step = 1
     for length in reversed(shape):
@@ -22,8 +22,11 @@ def strides(shape):
     return tuple(steps)
 
 
-def spread(value, count):
-    """An int or a sequence as `count` numbers, one for each spatial dimension."""
+def ntuple(value, count):
+    """A tuple of `count` ints, one for each spatial dimension, from an int or a sequence of ints.
+
+    Raises ValueError for a sequence of another length.
+    """
     numbers = (value,) * count if isinstance(value, int) else tuple(value)
     if len(numbers) != count:
         raise ValueError(f"{numbers} has {len(numbers)} numbers where {count} are needed.")
@@ -31,7 +34,7 @@ def spread(value, count):
 
 
 def broadcast(operation, a, b):
-    """The shape of an element-wise operation: aligned at the end, a length of 1 stretches."""
+    """The shape that two shapes broadcast to, by numpy's rule."""
     ndim = max(len(a), len(b))
     result = []
     for m, n in zip((1,) * (ndim - len(a)) + tuple(a), (1,) * (ndim - len(b)) + tuple(b)):
@@ -42,46 +45,51 @@ def broadcast(operation, a, b):
 
 
 def axis(operation, dim, ndim):
-    """A dimension counted from the front."""
+    """`dim` counted from the front, 0 to ndim - 1. Raises ValueError where it is out of range."""
     if not -ndim <= dim < ndim:
         raise ValueError(f"{operation}: there is no dimension {dim} among {ndim}.")
     return dim % ndim
 
 
 def axes(operation, dim, ndim):
-    """The dimensions to reduce, in order: all of them for None."""
+    """The dimensions to reduce, sorted: a tuple of ints. dim: an int, a sequence, or None for all.
+
+    Raises ValueError for a dimension that is out of range or given twice.
+    """
     if dim is None:
         return tuple(range(ndim))
     dims = (dim,) if isinstance(dim, int) else dim
-    found = sorted([axis(operation, d, ndim) for d in dims])
-    if len(set(found)) != len(found):
+    ordered = sorted([axis(operation, d, ndim) for d in dims])
+    if len(set(ordered)) != len(ordered):
         raise ValueError(f"{operation}: {tuple(dims)} names a dimension twice.")
-    return tuple(found)
+    return tuple(ordered)
 
 
 def reduced(shape, dims, keepdim):
-    """A shape after the reduction of `dims`."""
-    kept = [(1 if d in dims else n) for d, n in enumerate(shape) if keepdim or d not in dims]
-    return tuple(kept)
+    """`shape` after the reduction of `dims`, which keepdim leaves as lengths of 1."""
+    return tuple([(1 if d in dims else n) for d, n in enumerate(shape) if keepdim or d not in dims])
 
 
 def given(numbers):
-    """The arguments of a call that takes a shape: numbers, or one sequence of them."""
+    """A tuple of ints from the arguments of a call that takes ints or one sequence of them."""
     return tuple(numbers[0] if len(numbers) == 1 and not isinstance(numbers[0], int) else numbers)
 
 
 def reshape(shape, new):
-    """`new` with its -1 worked out."""
+    """`new` with its -1 replaced by the length that fits.
+
+    Raises ValueError where the numbers of elements differ.
+    """
     total = size(shape)
     known = size([n for n in new if n != -1])
-    found = tuple(total // known if n == -1 and known else n for n in new)
-    if size(found) != total or new.count(-1) > 1 or any(n < 0 for n in found):
+    full = tuple(total // known if n == -1 and known else n for n in new)
+    if size(full) != total or new.count(-1) > 1 or any(n < 0 for n in full):
         raise ValueError(f"reshape: shape {tuple(shape)} does not fit into {new}.")
-    return found
+    return full
 
 
 def flatten(shape, start_dim, end_dim):
-    """`shape` with the dimensions from start_dim to end_dim, both included, made one."""
+    """`shape` with the dimensions start_dim to end_dim, both included, merged into one."""
     shape = tuple(shape) or (1,)
     first = axis("flatten", start_dim, len(shape))
     last = axis("flatten", end_dim, len(shape))
@@ -89,7 +97,7 @@ def flatten(shape, start_dim, end_dim):
 
 
 def matmul(a, b):
-    """(..., n, k) @ (..., k, m) -> (..., n, m); the dimensions before broadcast."""
+    """(..., n, k) @ (..., k, m) -> (..., n, m); the leading dimensions broadcast."""
     if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
         raise ValueError(
             f"matmul: shapes {tuple(a)} and {tuple(b)} do not fit; (..., n, k) @ (..., k, m) do."
@@ -110,7 +118,11 @@ def linear(x, weight, bias):
 
 
 def layer_norm(x, normal, parameters):
-    """How many dimensions at the end of x are normalised; parameters: shapes like `normal`."""
+    """The number of dimensions at the end of x to normalise over.
+
+    normal: the shape that x must end in; parameters: the shapes of weight and bias, which must be
+    equal to it.
+    """
     dims = len(normal)
     if not 0 < dims <= len(x) or tuple(x[len(x) - dims :]) != tuple(normal):
         raise ValueError(f"layer_norm: input {tuple(x)} does not end in {tuple(normal)}.")
@@ -123,14 +135,15 @@ def layer_norm(x, normal, parameters):
 
 
 def padding(operation, padding, kernel, stride, dilation):
-    """What a convolution pads: numbers for both ends of each dimension, and what else x.pad adds.
+    """The padding of a convolution: (ints for both ends of each dimension, extra amounts as x.pad
+    takes them).
 
-    padding: numbers, "valid" (none) or "same" (the output is as long as the input; what does not
-    divide evenly comes at the end).
+    padding: an int, a sequence, "valid" (none) or "same" (the output is as long as the input; an
+    odd total puts one more at the end).
     """
     more = [0, 0] * len(kernel)
     if not isinstance(padding, str):
-        return spread(padding, len(kernel)), more
+        return ntuple(padding, len(kernel)), more
     if padding == "valid":
         return (0,) * len(kernel), more
     if padding != "same" or any(s != 1 for s in stride):
@@ -145,9 +158,11 @@ def padding(operation, padding, kernel, stride, dilation):
 
 
 def parts(operation, x, sizes):
-    """For each spatial dimension of x (N, C, *spatial) its (start, end) of so many equal parts.
+    """The windows of adaptive pooling: for each spatial dimension of x (N, C, *spatial) a list of
+    (start, end), one for each output.
 
-    Where they cannot be equal they overlap by one, as in PyTorch; None: as many as there are.
+    sizes: the output size, None for the input's. Windows overlap by one where the sizes do not
+    divide, as in PyTorch.
     """
     if len(x) != 2 + len(sizes):
         raise ValueError(
@@ -164,7 +179,7 @@ def parts(operation, x, sizes):
 def conv(operation, x, weight, bias, stride, padding, dilation, groups):
     """x (N, C, *spatial), weight (O, C / groups, *kernel), bias (O,) or None -> (N, O, *out).
 
-    stride, padding, dilation: one number for each spatial dimension.
+    stride, padding, dilation: a tuple of ints, one for each spatial dimension.
     """
     dims = 2 + len(stride)
     if not len(x) == len(weight) == dims or x[1] != weight[1] * groups or weight[0] % groups:
@@ -193,7 +208,7 @@ def pool(operation, x, kernel, stride, padding):
 
 
 def slide(operation, x, kernel, stride, padding):
-    """How many positions a kernel takes along each spatial dimension of x."""
+    """The number of positions of a kernel along each spatial dimension of x: a tuple of ints."""
     out = []
     for n, k, s, p in zip(x[2:], kernel, stride, padding):
         if n + 2 * p < k:

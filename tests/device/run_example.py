@@ -25,7 +25,7 @@ for name in ("Model", "Motion", "MPU6050", "INMP441", "path"):
     getattr(tinytorch, name)
 from tinytorch.kernels import sound  # noqa: E402, F401
 
-from tinytorch_core import listen, mel  # noqa: E402, F401
+from tinytorch_core import listener, mel  # noqa: E402, F401
 
 os.umount("/")
 ram_flash.new()

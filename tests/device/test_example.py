@@ -17,7 +17,7 @@ from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import SCALE as SOUND_SCALE
 from tinytorch.sensing.mel import Front, sound_features, tables_of
 from tinytorch.sensing.motion import motion_features, network_input, quantize_windows
-from tinytorch.sensing.spotting import detect_settings, heard, scores_of
+from tinytorch.sensing.spotting import detect_settings, detections, scores_of
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 HERE = Path(__file__).parent
@@ -81,6 +81,6 @@ def test_words_in_a_replay_are_those_that_the_laptop_hears(tmp_path):
     loud = 10 ** np.repeat(rng.uniform(1, 4.3, 40), 640)
     sound = np.clip(rng.normal(0, loud), -32768, 32767).astype(np.int16)
     scores = scores_of(model.run_stream(sound.reshape(1, -1, 640))[0][2:], detect)
-    expected = [labels[label] for _, label in heard(scores, labels, detect, 90)]
+    expected = [labels[label] for _, label in detections(scores, labels, detect, 90)]
     assert [line.split()[0] for line in said_by("keyword", tmp_path, model, sound)] == expected
     assert len(expected) > 2

@@ -240,7 +240,7 @@ def test_tables_with_names_and_with_numbers(tmp_path):
         ({"x": np.ones((9, 2)), "y": np.zeros(9, int)}, "has one class only"),
         ({"x": np.ones((9, 2)), "y": np.full(9, 10**9)}, "has the class 1000000000 in 9 samples"),
         ({"x": np.ones((9, 2)), "y": np.ones((9, 1), int)}, "write one class a sample"),
-        ({"x": np.ones((2, 2)), "y": np.arange(2)}, "2 samples are too few for the parts"),
+        ({"x": np.ones((2, 2)), "y": np.arange(2)}, "2 samples are too few for the splits"),
     ],
 )
 def test_bad_data_are_named(tmp_path, arrays, says):

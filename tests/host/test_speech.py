@@ -92,7 +92,7 @@ def test_the_small_set_once_from_its_place_and_then_from_the_cache(official, mon
 def test_a_clip_keeps_its_sound_at_half_the_rate(home):  # noqa: F811
     sounds = [tone(360), tone(400), np.full(12000, 5000)]
     clips = [(speech._second(s, 8000), "yes", "train", "Ada", "yes") for s in sounds]
-    found = speech._kept("some", iter(clips), 8000)
+    found = speech._cached("some", iter(clips), 8000)
     for signal, hertz in zip(found.signals, (360, 400, 0), strict=True):
         spectrum = np.abs(np.fft.rfft(signal[1000:7000, 0]))
         assert spectrum.argmax() == hertz * 6000 / 8000

@@ -1,11 +1,11 @@
-"""What a detector makes up and misses, counted as the board's own detector counts."""
+"""Scores, detections and false accepts, equal to those of the board's own detector."""
 
 import numpy as np
 import pytest
 
 from tinytorch.data.recordings import Recordings
 from tinytorch.sensing import spotting
-from tinytorch_core.listen import Detector
+from tinytorch_core.detector import Detector
 
 LABELS = ["yes", "no", "_unknown_", "_silence_"]
 
@@ -34,14 +34,14 @@ def test_scores_and_keywords_are_the_boards(seed):
             found.append((step, label))
     ours = spotting.scores_of(outputs, detect)
     assert ours.tolist() == scores
-    assert spotting.heard(ours, LABELS, detect, detect["threshold"]) == found
+    assert spotting.detections(ours, LABELS, detect, detect["threshold"]) == found
 
 
 def test_some_keywords_are_found_and_none_that_are_ignored():
     rng = np.random.default_rng(0)
     detect = spotting.detect_settings(0.1, LABELS)
     assert detect["ignore"] == ["_unknown_", "_silence_"]
-    found = spotting.heard(
+    found = spotting.detections(
         spotting.scores_of(random_outputs(rng, 4000), detect), LABELS, detect, 100
     )
     assert len(found) > 20 and {label for _, label in found} <= {0, 1}

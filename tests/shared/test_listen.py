@@ -7,7 +7,8 @@ import struct
 import sys
 from math import exp
 
-from tinytorch_core.listen import Detector, Listener, detector_of
+from tinytorch_core.detector import Detector, detector_of
+from tinytorch_core.listener import Listener
 
 try:
     from test_model import Model, dense, parts, sealed

@@ -60,7 +60,7 @@ def test_a_kit_hears_words_and_what_is_wrong_is_said(home, tmp_path):
 
     for arguments, says in (
         (("--data", write(tmp_path / "fast.npz", rate=16000)), "the model listens at 8000 Hz"),
-        (("--data", write(tmp_path / "short.npz", seconds=0.01)), "too few to hear anything"),
+        (("--data", write(tmp_path / "short.npz", seconds=0.01)), "too few for a clip"),
         (("--data", words, "--split", "none"), "these splits exist: train, val, test"),
     ):
         run = tito("evaluate", "k.tt", *arguments)

@@ -14,7 +14,7 @@ from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import link
-from tinytorch_core.listen import Detector
+from tinytorch_core.detector import Detector
 from tinytorch_core.model import DENSE
 from tito.board.device import Device, connect
 from tito.errors import TitoError
@@ -157,7 +157,7 @@ def test_what_cannot_listen_says_so_in_a_sentence(device: Device):
 def on_micropython(code: str):
     path = ":".join(str(ROOT / p) for p in ("device", "shared", "tests/device"))
     run = subprocess.run(
-        [micropython(), "-X", "heapsize=400k", "-c", f"import check_listen as c, json; {code}"],
+        [micropython(), "-X", "heapsize=400k", "-c", f"import check_session as c, json; {code}"],
         capture_output=True, text=True, timeout=60, env={"MICROPYPATH": path},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr or run.stdout

@@ -16,7 +16,7 @@ import pytest
 
 from tests.tools.test_listen import DETECT, LABELS, RATE, audio, hearing
 from tinytorch.modelfile.runtime import Model
-from tinytorch_core.listen import Detector
+from tinytorch_core.detector import Detector
 from tito.board.device import Step, connect
 from tito.cli import parser
 from tito.errors import TitoError, UsageError

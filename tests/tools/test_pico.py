@@ -19,7 +19,7 @@ from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.modelfile.section import attach_section
 from tinytorch.quantize.calibrate import quantize
-from tinytorch_core.listen import Detector
+from tinytorch_core.detector import Detector
 from tito.board.device import connect
 from tito.board.repl import Repl
 from tito.evaluation import kernels_of
@@ -94,7 +94,8 @@ DETECT = {"decay": 31000, "smooth": 2, "threshold": 20, "refractory": 3, "ignore
 LISTENING = {"kind": "sound", "rate": 8000, "frames": 4, "step": 4, "detect": DETECT}
 STEPS = """
 import gc, tinytorch
-from tinytorch_core.listen import Listener, detector_of
+from tinytorch_core.detector import detector_of
+from tinytorch_core.listener import Listener
 class Tone:
     rate, channels = 8000, 1
     def readinto(self, buf): return len(buf)

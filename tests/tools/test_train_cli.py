@@ -122,7 +122,7 @@ def test_what_cannot_be_quantized(place):
     np.savez(place.folder / "other.npz", x=np.ones((40, 2, 9)), y=np.arange(40) % 3)
     small = "small/model.safetensors"
     for status, says, *words in (
-        (1, "is a transformer: train another kind", "seq/model.safetensors"),
+        (1, "Layer permute cannot run on a kit: use Conv", "seq/model.safetensors"),
         (1, "(2, 24) and 3: give its own data", small, "--data", "other.npz"),
         (2, "--bits and --group are for --tier lane", small, "--bits", "7"),
         (2, "choose from", small, "--tier", "fast"),

@@ -8,8 +8,8 @@ from tinytorch.sensors.mpu6050 import ADDRESS, MPU6050
 class Paced:
     """Reads `sensor`, whose read(sample) fills a list of ints, `rate` times a second.
 
-    A source as in tinytorch_core.listen. Samples whose time has passed before the sensor was asked
-    are counted in `lost`.
+    A source as in tinytorch_core.listener. `lost` counts the samples whose time had passed before
+    the sensor was asked.
     """
 
     def __init__(self, sensor, rate, channels):

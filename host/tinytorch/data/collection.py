@@ -1,7 +1,7 @@
 """Collections of recordings: files in the layout of tinytorch.recordings that grow.
 
-`append` never damages what is there: the new file is written whole beside the old one and takes its
-place. What it does not know in a file it leaves as it is.
+`append` is atomic: it writes the new file beside the old one, which it then replaces. Arrays that
+it does not know are preserved.
 """
 
 import io
@@ -29,7 +29,7 @@ _BORDERS = (MULAW_VALUES[1:].astype(np.int32) + MULAW_VALUES[:-1]) / 2
 
 
 def to_mulaw(samples: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """The code of the nearest value for each sample."""
+    """The mu-law code of the nearest value for each sample, uint8."""
     return np.searchsorted(_BORDERS, samples).astype(np.uint8)
 
 
@@ -73,7 +73,7 @@ class Collection:
 
     @property
     def people(self) -> list[str]:
-        """Who made each recording, "" where nobody is named."""
+        """(N,) names of the speakers or subjects, "" where there is none."""
         for key in PEOPLE:
             if key in self.arrays:
                 return _text(self.arrays[key])
@@ -227,7 +227,7 @@ def check_fit(path: "str | Path", there: Collection, rate: float, channels: int)
 
 
 def is_silent(signal: NDArray[np.int16], rate: float) -> bool:
-    """Whether nothing was heard: sound within 54 dB below full scale, motion without any change."""
+    """Whether a recording is silent: sound below -54 dBFS, motion without any change."""
     far = np.abs(signal - np.median(signal, axis=0)).max()
     return bool(far < 64 if rate >= SOUND else far == 0)
 
@@ -246,7 +246,7 @@ def is_clipped(signal: NDArray[np.int16], rate: float) -> bool:
 
 
 def identical(collection: Collection) -> list[list[int]]:
-    """The groups of recordings that are the same to the byte."""
+    """The groups of recordings (their indices) that are equal to the byte."""
     groups: dict[bytes, list[int]] = {}
     for i in range(len(collection)):
         digest = sha256(collection.signal(i).tobytes()).digest()

@@ -1,4 +1,4 @@
-"""Data sets by name, and where they come from."""
+"""Data sets by name, fetched from their official places."""
 
 import tarfile
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tinytorch.utils.data import TensorDataset
 MAGIC_WAND_URL = "https://download.tensorflow.org/models/tflite/magic_wand/data.tar.gz"
 MAGIC_WAND_SHA256 = "f1363203508484c50101e4a9d4096d29bd336a7b581cefe0382d3e0cfb1026bc"
 MAGIC_WAND_CLASSES = ["negative", "ring", "slope", "wing"]
-# No split shares a person; everybody else is for training.
+# No person is in two splits; all others are in train.
 MAGIC_WAND_SPLITS = {
     "xunkai": "val", "neg_2": "val",
     "liucx": "test", "lsj": "test", "neg_4": "test",
@@ -29,11 +29,14 @@ def load(
     seed: int = 0,
     progress: bool = True,
 ) -> Recordings:
-    """Recordings from one file or several; without any, of motion the magic-wand set or simulated
-    strokes, of sound Speech Commands or synthetic speech.
+    """Recordings from one or several files, without the classes that have none.
 
-    The result's `source` says which; its classes all have recordings. Raises ValueError or
-    FileNotFoundError for a bad file, ImportError where there is nothing to speak with.
+    files: None for a default data set: with kind "motion" the magic-wand recordings, or simulated
+    strokes if they cannot be fetched; with kind "sound" Speech Commands, or synthetic speech. The
+    result's `source` names it. seed: of simulated and synthetic data.
+
+    Raises ValueError or FileNotFoundError for a bad file, ImportError where Speech Commands cannot
+    be fetched and there is no speech synthesizer.
     """
     if files is not None:
         paths = [files] if isinstance(files, str | Path) else files
@@ -53,8 +56,8 @@ def load(
 def magic_wand(progress: bool = True) -> Recordings:
     """The magic-wand recordings, from the cache or their official place.
 
-    Three axes in milli-g at 25 Hz; gestures are recordings of their own, other movements mostly
-    long streams. Raises OSError if they are in neither place.
+    Three axes in milli-g at 25 Hz. Each gesture is a recording; other movements are mostly long
+    streams. Raises OSError if they cannot be fetched.
     """
     archive = fetch(MAGIC_WAND_URL, MAGIC_WAND_SHA256, "magic_wand.tar.gz", progress)
     signals, labels, subjects = [], [], []
@@ -84,7 +87,7 @@ def magic_wand(progress: bool = True) -> Recordings:
 
 
 def _takes(text: str) -> list[np.ndarray]:
-    """The recordings in a file: lines of three numbers, parted by lines of -,-,-."""
+    """The recordings in a file: lines of three numbers, separated by lines of -,-,-."""
     takes: list[list[list[float]]] = [[]]
     for line in text.splitlines():
         fields = line.split(",")
@@ -98,9 +101,9 @@ def _takes(text: str) -> list[np.ndarray]:
 
 
 def digits(test: float = 0.2, seed: int = 0) -> tuple[TensorDataset, TensorDataset]:
-    """Handwritten digits, to train and to test on: images (1, 8, 8) in 0..1 and labels 0 to 9.
+    """Handwritten digits, (train, test): images (1, 8, 8) in 0..1 and labels 0 to 9.
 
-    The 1,797 of scikit-learn (Alpaydin and Kaynak, UCI, 1998). A share `test` of every digit is
+    The 1,797 of scikit-learn (Alpaydin and Kaynak, UCI, 1998). A fraction `test` of every digit is
     held out. Raises ImportError without scikit-learn.
     """
     try:

@@ -34,8 +34,8 @@ class Recordings:
     """N recordings of C channels.
 
     signals: (T, C) int16 each; labels: (N,) index into `classes`; splits: (N,) names;
-    rate: samples a second; source: a sentence for people; simulated: whether no sensor was used;
-    subjects: (N,) who made them.
+    rate: Hz; source: a sentence for people; simulated: whether no sensor was used; subjects: (N,)
+    who made them.
     """
 
     signals: list[NDArray[np.int16]]
@@ -49,6 +49,7 @@ class Recordings:
 
     @property
     def channels(self) -> int:
+        """C, the number of channels."""
         return self.signals[0].shape[1]
 
     @property
@@ -58,16 +59,16 @@ class Recordings:
 
     @property
     def made(self) -> str:
-        """A word for recordings that nobody made, for every output to say: "" for real ones."""
+        """What to call them where no sensor was used: synthetic (sound) or simulated; else ""."""
         return "" if not self.simulated else "synthetic" if self.is_sound else "simulated"
 
     @property
     def is_sound(self) -> bool:
-        """Is it sound, and not motion?"""
+        """Whether the recordings are sound and not motion."""
         return self.rate >= SOUND and self.channels == 1
 
     def members(self, split: str) -> NDArray[np.int64]:
-        """The numbers of a split's recordings. Raises ValueError for a split that is not there."""
+        """The indices of a split's recordings. Raises ValueError where there is no such split."""
         members = np.flatnonzero(self.splits == split)
         if not len(members):
             raise ValueError(
@@ -78,7 +79,7 @@ class Recordings:
 
     @property
     def test_split(self) -> str:
-        """The split to judge by: test if there is one, else the last that is not for training."""
+        """The split to evaluate on: test if it exists, else the last that is not for training."""
         names = self.split_names
         others = [name for name in names if name not in ("train", "val", "test")]
         return [name for name in ("train", "val", *others, "test") if name in names][-1]
@@ -119,7 +120,7 @@ class Recordings:
             signal = self.signals[i][:, 0]
             if len(signal) < least:
                 raise ValueError(
-                    f"Recording {i} has {len(signal)} samples, too few to hear anything in: leave "
+                    f"Recording {i} has {len(signal)} samples, too few for a clip: leave "
                     f"it out, or record {least} or more."
                 )
             start = (len(signal) - samples) // 2
@@ -128,15 +129,15 @@ class Recordings:
         return clips, self.labels[members]
 
     def of_used_classes(self) -> "Recordings":
-        """Itself without the classes that have no recording."""
+        """The recordings without the classes that have none."""
         used = np.unique(self.labels)
         names = [self.classes[i] for i in used]
         return replace(self, labels=np.searchsorted(used, self.labels), classes=names)
 
     def with_validation(self, seed: int = 0, share: float = 0.15) -> "Recordings":
-        """Itself, or where there is no split `val`, with a share of every class of `train` in it.
+        """The recordings with a split `val`: without one, a fraction of every class of `train`.
 
-        Raises ValueError if there is nothing to train on.
+        Raises ValueError if there is nothing to train on, or too little to split.
         """
         train = self.members("train")
         if "val" in self.split_names:
@@ -151,7 +152,7 @@ class Recordings:
         return replace(self, splits=splits.astype(str))
 
     def for_model(self, features: "dict[str, Any] | None", labels: Sequence[str]) -> "Recordings":
-        """Itself with the labels numbered as a model does.
+        """The recordings with the labels numbered as a model's.
 
         Raises ValueError if the model was made for another sensor or for other classes.
         """
@@ -181,9 +182,9 @@ class Recordings:
 
 
 def read(path: "str | Path") -> Recordings:
-    """The recordings of a file in this module's layout.
+    """Read a file in this module's layout.
 
-    Raises ValueError with one sentence for anything else, FileNotFoundError if there is none.
+    Raises ValueError, in one sentence, for any other file, FileNotFoundError if there is none.
     """
     path = Path(path)
 
@@ -264,7 +265,7 @@ def read(path: "str | Path") -> Recordings:
 
 
 def read_all(paths: "Sequence[str | Path]") -> Recordings:
-    """The recordings of several files as one set.
+    """Read several files as one set of recordings.
 
     Raises ValueError where they differ in rate, channels or classes, and as `read` does.
     """

@@ -43,11 +43,11 @@ FULL = (
 OWN_RATE = 16000
 BACKGROUND = "_background_noise_"
 LISTS = {"validation_list.txt": "val", "testing_list.txt": "test"}
-OTHER_WORDS = 16  # one clip in so many of the full set's other words is kept
+OTHER_WORDS = 16  # of the full set's other words, one clip in so many is used
 NOISE_CLIPS = 600  # cut from each of the full set's recordings of noise
 # Percent of the speakers for the splits test and val, where the archive does not say.
 TEST, VAL = 20, 15
-EDITION = 1  # of what is kept in the cache, which is made again after a change here
+EDITION = 1  # of the files in the cache; a new number makes them anew
 
 Int16 = NDArray[np.int16]
 # A clip: a second of sound, its class, split, speaker and word.
@@ -57,14 +57,18 @@ Clip = tuple[Int16, str, str, str, str]
 def speech_commands(rate: int = 8000, full: bool = False, progress: bool = True) -> Recordings:
     """Ten words, other words and silence, one second each.
 
-    From the cache, or once from the official place: the archive of 108 MB that was meant for tests,
-    whose speakers are split here into train, val and test, or the full one with its own splits.
-    rate: 16000, or less. Raises OSError if they are in neither place.
+    Fetched once from the official place and cached. rate: Hz, at most 16000. full: the full archive
+    (2.4 GB) with its own splits (default: the test set of 108 MB, whose speakers are split into
+    train, val and test).
+
+    Raises ValueError for a higher rate, OSError if they cannot be fetched.
     """
     if not 0 < rate <= OWN_RATE:
-        raise ValueError(f"Speech Commands have 16000 Hz and cannot be had at {rate}: give less.")
+        raise ValueError(
+            f"Speech Commands are sampled at 16000 Hz, not at {rate}: give at most 16000."
+        )
     clips = (_full if full else _small)(rate, progress)
-    found = _kept(f"speech_commands_{'full' if full else 'small'}", clips, rate)
+    found = _cached(f"speech_commands_{'full' if full else 'small'}", clips, rate)
     size = "" if full else ", the small set"
     return replace(found, source=f"Speech Commands v0.02 by Google{size}, CC BY 4.0.")
 
@@ -113,7 +117,7 @@ def _files(archive: tuple[str, str], progress: bool) -> Iterator[tuple[Path, IO[
 
 
 def _noise(samples: Int16, rate: int, name: str) -> Iterator[Clip]:
-    """Seconds of a long recording; each split has a part of it that is its own."""
+    """Clips of one second from a long recording, of which each split has its own part."""
     rng = np.random.default_rng(_number(name))
     bounds = np.cumsum([0, 100 - TEST - VAL, VAL, TEST]) * len(samples) // 100
     for i, split in enumerate(("train", "val", "test")):
@@ -132,12 +136,12 @@ def read_wave(file: IO[bytes]) -> tuple[Int16, int]:
 
 
 def resample(samples: NDArray[Any], count: int) -> Int16:
-    """The same sound in `count` samples, without what they cannot hold, by Fourier's transform."""
+    """Resample (T,) to (count,) int16 by Fourier transform, with an ideal low-pass filter."""
     if count == len(samples):
         return np.asarray(samples, np.int16)
     spectrum = np.fft.rfft(samples)[: count // 2 + 1]
-    found = np.fft.irfft(spectrum, count) * (count / len(samples))
-    return np.clip(np.rint(found), -32768, 32767).astype(np.int16)
+    resampled = np.fft.irfft(spectrum, count) * (count / len(samples))
+    return np.clip(np.rint(resampled), -32768, 32767).astype(np.int16)
 
 
 def _second(samples: Int16, rate: int) -> Int16:
@@ -159,12 +163,12 @@ def _number(name: str) -> int:
 
 
 def _share(percent: int) -> str:
-    """The split of a speaker, always the same."""
+    """The split of a speaker, from a number of the speaker's own, 0 to 99."""
     return "test" if percent < TEST else "val" if percent < TEST + VAL else "train"
 
 
-def _kept(name: str, clips: Iterator[Clip], rate: int) -> Recordings:
-    """The recordings of a file in the cache, which is made of the clips unless it is there."""
+def _cached(name: str, clips: Iterator[Clip], rate: int) -> Recordings:
+    """The recordings of a file in the cache, which is written from the clips unless it exists."""
     path = cache_folder() / f"{name}_{rate}_{EDITION}.npz"
     if not path.exists():
         content = _packed(clips, rate)
@@ -174,7 +178,7 @@ def _kept(name: str, clips: Iterator[Clip], rate: int) -> Recordings:
 
 
 def _packed(clips: Iterator[Clip], rate: int) -> bytes:
-    """The clips as an .npz in the layout of tinytorch.recordings, without keeping them all."""
+    """The clips as an .npz in the layout of tinytorch.recordings, with only codes in memory."""
     codes, about = bytearray(), []
     for samples, *rest in clips:
         codes += to_mulaw(samples).tobytes()
@@ -214,9 +218,9 @@ SYNCHRONOUS, RATE, PITCH, RANGE, UTF8 = 2, 1, 3, 4, 1  # of espeak-ng/speak_lib.
 
 
 class Espeak:
-    """The speech synthesizer espeak-ng, by its library: of `espeakng-loader`, or the system's.
+    """The speech synthesizer espeak-ng, from the library of `espeakng-loader` or the system's.
 
-    rate: Hz of what `say` gives. Raises ImportError where there is none.
+    rate: Hz of the samples that `say` returns. Raises ImportError where there is no such library.
     """
 
     def __init__(self) -> None:
@@ -251,7 +255,10 @@ class Espeak:
         self._lib.espeak_SetSynthCallback(self._take)
 
     def say(self, text: str, voice: str, speed: int, pitch: int, swing: int) -> Int16:
-        """speed: words a minute, 80 to 450; pitch and swing: 0 to 100."""
+        """Synthesize speech: int16 (T,).
+
+        speed: words per minute, 80 to 450; pitch and swing (its range): 0 to 100.
+        """
         if self._lib.espeak_SetVoiceByName(voice.encode()):
             raise ImportError(f"This espeak-ng has no voice {voice}: install a newer one.")
         for which, value in ((RATE, speed), (PITCH, pitch), (RANGE, swing)):
@@ -272,12 +279,13 @@ def synthetic_speech(
 ) -> Recordings:
     """The classes of Speech Commands by espeak-ng's voices, one second each, with noise.
 
-    each: clips of a class by each voice, in several accents. No split shares a voice. From the
-    cache, or made, which takes a quarter of a minute: espeak-ng's own noise is another every time.
+    each: clips per class and voice, in several accents. No voice is in two splits. The clips are
+    cached, because espeak-ng's own noise differs from run to run; synthesis takes about 15 seconds.
+
     Raises ImportError without espeak-ng.
     """
     name = f"synthetic_speech_{len(voices)}x{each}_{seed}"
-    found = _kept(name, _synthetic(seed, rate, each, voices, progress), rate)
+    found = _cached(name, _synthetic(seed, rate, each, voices, progress), rate)
     source = f"Synthetic speech (espeak-ng), seed {seed}."
     return replace(found, source=source, simulated=True)
 
@@ -302,10 +310,10 @@ def _synthetic(
 
 
 def _placed(spoken: Int16, rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A word somewhere in a second, as loud as people are near and far from a microphone."""
+    """A word at a random place of a second and with a random loudness: (rate,)."""
     peak = max(1, int(np.abs(spoken.astype(np.int32)).max(initial=0)))
-    heard = np.flatnonzero(np.abs(spoken.astype(np.int32)) > peak / 100)
-    word = spoken[heard[0] : heard[-1] + 1][:rate] if len(heard) else spoken[:0]
+    audible = np.flatnonzero(np.abs(spoken.astype(np.int32)) > peak / 100)
+    word = spoken[audible[0] : audible[-1] + 1][:rate] if len(audible) else spoken[:0]
     start = int(rng.integers(0, rate - len(word) + 1))
     second = np.zeros(rate)
     second[start : start + len(word)] = word * (10 ** rng.uniform(3.2, 4.4) / peak)
@@ -313,7 +321,7 @@ def _placed(spoken: Int16, rate: int, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def _hiss(samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Noise of deviation 1, between white and brown."""
+    """Noise (samples,) with standard deviation 1, between white and brown."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum *= np.arange(1, len(spectrum) + 1) ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum, samples)
@@ -321,19 +329,19 @@ def _hiss(samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def words(rate: int = 8000, seed: int = 0, progress: bool = True) -> Recordings:
-    """Speech Commands, or where they cannot be had, synthetic speech.
+    """Speech Commands, or synthetic speech if they cannot be fetched.
 
-    Raises ImportError where there is nothing to speak with, either.
+    Raises ImportError if there is no espeak-ng either.
     """
     try:
         return speech_commands(rate, progress=progress)
     except OSError as error:
         why = f"Speech Commands could not be fetched: {error}."
     try:
-        made = synthetic_speech(seed, rate, progress=progress)
+        synthetic = synthetic_speech(seed, rate, progress=progress)
     except ImportError as error:
         raise ImportError(
             f"{why} For synthetic speech in their place: pip install 'tinytorch[tts]'; or give "
             "recordings with --data."
         ) from error
-    return replace(made, source=f"{made.source} {why}")
+    return replace(synthetic, source=f"{synthetic.source} {why}")

@@ -25,7 +25,7 @@ tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "toml
 
 
 def _of(default: Any, help: str, **limits: float) -> Any:
-    """A setting. limits: least, above, below."""
+    """A setting with its help and its limits: least, above or below."""
     about = {"help": help, **limits}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=about)
@@ -37,13 +37,17 @@ class Data:
     source: Literal["digits", "gesture", "xor", "npz", "csv"] = _of(
         "digits", "digits, gesture, xor, npz or csv"
     )
-    path: str = _of("", "the file; gesture has data of its own")
-    label: str = _of("", "csv: the column of labels; the last one unless told")
-    test: float = _of(0.2, "the share of samples to judge by in the end", above=0, below=1)
-    validation: float = _of(0.15, "the share of the rest that tells when to stop", above=0, below=1)
-    standardize: bool = _of(False, "npz and csv: bring each input to mean 0 and deviation 1")
-    batch_size: int = _of(32, "samples that make one step", least=1)
-    workers: int = _of(0, "threads that prepare batches", least=0)
+    path: str = _of("", "the data file; gesture has a default")
+    label: str = _of("", "csv: the column of labels (default: the last)")
+    test: float = _of(0.2, "the fraction of samples in the test split", above=0, below=1)
+    validation: float = _of(
+        0.15, "the fraction of the rest in the validation split", above=0, below=1
+    )
+    standardize: bool = _of(
+        False, "npz and csv: scale each input to mean 0 and standard deviation 1"
+    )
+    batch_size: int = _of(32, "samples in a batch", least=1)
+    workers: int = _of(0, "threads that load batches", least=0)
 
 
 @dataclass
@@ -53,10 +57,10 @@ class Model:
     )
     hidden: list[int] = _of([128], "mlp: units of each hidden layer", least=1)
     channels: list[int] = _of([16, 32], "cnn and ds-cnn: channels of each block", least=1)
-    width: int = _of(64, "transformer: numbers for each place", least=1)
-    heads: int = _of(2, "transformer: heads of attention", least=1)
+    width: int = _of(64, "transformer: the dimension of the embedding", least=1)
+    heads: int = _of(2, "transformer: attention heads", least=1)
     depth: int = _of(2, "transformer: encoder layers", least=1)
-    dropout: float = _of(0.0, "share of values that are dropped in training", least=0, below=1)
+    dropout: float = _of(0.0, "the probability of dropout", least=0, below=1)
     layers: list[dict] = _of([], 'layers: {type = "Conv1d", out = 16, kernel = 5} and so on')
 
 
@@ -65,7 +69,7 @@ class Optimizer:
     kind: Literal["sgd", "adam", "adamw", "rmsprop"] = _of("adam", "sgd, adam, adamw or rmsprop")
     lr: float = _of(1e-3, "the learning rate", above=0)
     momentum: float = _of(0.0, "sgd and rmsprop", least=0, below=1)
-    weight_decay: float = _of(0.0, "how strongly weights are drawn to 0", least=0)
+    weight_decay: float = _of(0.0, "the L2 penalty (adamw: decoupled)", least=0)
 
 
 @dataclass
@@ -73,42 +77,42 @@ class Schedule:
     kind: Literal["constant", "step", "cosine", "one-cycle", "plateau"] = _of(
         "cosine", "constant, step, cosine, one-cycle or plateau"
     )
-    warmup: int = _of(0, "epochs in which the rate rises before", least=0)
-    step_size: int = _of(10, "step: epochs between two changes", least=1)
-    gamma: float = _of(
-        0.1, "step and plateau: the rate is changed by this factor", above=0, below=1
-    )
-    patience: int = _of(5, "plateau: epochs without a better one before a change", least=0)
+    warmup: int = _of(0, "epochs of linear warmup", least=0)
+    step_size: int = _of(10, "step: epochs between two decays", least=1)
+    gamma: float = _of(0.1, "step and plateau: the factor of the decay", above=0, below=1)
+    patience: int = _of(5, "plateau: epochs without improvement before a decay", least=0)
 
 
 @dataclass
 class Train:
-    epochs: int = _of(20, "how many there are at most", least=1)
-    patience: int = _of(0, "stop after so many epochs without a better one; 0: never", least=0)
+    epochs: int = _of(20, "the maximum number of epochs", least=1)
+    patience: int = _of(
+        0, "early stopping after so many epochs without improvement; 0: off", least=0
+    )
     loss: Literal["auto", "cross-entropy", "mse", "l1", "huber"] = _of(
         "auto", "auto, cross-entropy, mse, l1 or huber"
     )
     label_smoothing: float = _of(0.0, "cross-entropy", least=0, below=1)
     metrics: list[str] = _of([], "f1, mae, mse, precision, recall, top2, top3 ...")
-    accumulate: int = _of(1, "batches whose gradients make one step", least=1)
-    clip_norm: float = _of(0.0, "the norm that gradients are scaled down to; 0: never", least=0)
-    capture: bool = _of(True, "replay steps; the numbers are the same, only slower without")
-    checkpoint_every: int = _of(0, "steps between two checkpoints within an epoch", least=0)
+    accumulate: int = _of(1, "batches whose gradients are accumulated for a step", least=1)
+    clip_norm: float = _of(0.0, "the maximum norm of the gradients; 0: no clipping", least=0)
+    capture: bool = _of(True, "capture and replay steps: faster, with the same results")
+    checkpoint_every: int = _of(0, "steps between checkpoints within an epoch; 0: none", least=0)
 
 
 @dataclass
 class Output:
-    folder: str = _of("run", "where model, history, curves and checkpoint are written")
+    folder: str = _of("run", "the folder of model, history, curves and checkpoint")
     picture: bool = _of(True, "curves.png")
-    statistics: bool = _of(False, "statistics.csv: sizes of weights and gradients by epoch")
-    tensorboard: bool = _of(False, "a folder for TensorBoard (needs tensorboardX)")
+    statistics: bool = _of(False, "statistics.csv: statistics of weights and gradients by epoch")
+    tensorboard: bool = _of(False, "event files for TensorBoard (needs tensorboardX)")
 
 
 @dataclass
 class Config:
-    """A training. A value out of range, of another type or under another name is a ValueError."""
+    """The configuration of a training. `read` and `from_table` check names, types and ranges."""
 
-    seed: int = _of(0, "where chance starts", least=0)
+    seed: int = _of(0, "the random seed", least=0)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -118,9 +122,11 @@ class Config:
 
 
 def read(path: "str | Path", changes: Iterable[str] = ()) -> Config:
-    """A configuration from a TOML file. changes: words such as "optimizer.lr=0.01", which win.
+    """Read a configuration from a TOML file.
 
-    Raises ValueError for what is not a setting, FileNotFoundError if there is no file.
+    changes: words such as "optimizer.lr=0.01", which override the file. Raises ValueError for an
+    unknown setting and for a value of another type or out of range, FileNotFoundError if there is
+    no file.
     """
     path = Path(path)
     if not path.is_file():
@@ -188,7 +194,7 @@ def _fill(target: Any, table: Mapping[str, Any], where: str, source: str) -> Non
 
 
 def _nearest(key: str) -> str:
-    """Which setting may be meant."""
+    """The settings that may be meant, as the end of a sentence."""
     names = list(_types())
     section, _, leaf = key.rpartition(".")
     first = {f.name: f.name for f in fields(Config)}
@@ -204,7 +210,7 @@ def _nearest(key: str) -> str:
 
 
 def _checked(value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
-    """The value in its type. Raises ValueError with what it should be."""
+    """The value, converted to its type. Raises ValueError with a description of valid values."""
     if get_origin(kind) is Literal:
         options = get_args(kind)
         if value in options:
@@ -244,8 +250,8 @@ _EXAMPLES: dict[Any, str] = {int: "[64, 32]", str: '["f1"]', dict: '[{type = "Re
 
 
 def dumps(config: Config) -> str:
-    """The configuration as TOML, complete, with a comment to each setting."""
-    lines = ["# What `tito train` trained by; `tito train config.toml` does it again.", ""]
+    """The whole configuration as TOML, with a comment on each setting."""
+    lines = ["# Written by `tito train`; `tito train config.toml` repeats the training.", ""]
     for f in fields(config):
         value = getattr(config, f.name)
         if not is_dataclass(value):

@@ -92,7 +92,7 @@ def _cnn(model: configuration.Model, size: Shape) -> list[Layer]:
 
 
 def _ds_cnn(model: configuration.Model, dims: int) -> list[Layer]:
-    """Convolutions of each channel by itself, and products across them (Howard et al., 2017)."""
+    """Depthwise separable convolutions (MobileNets, Howard et al., 2017)."""
     first, *others = model.channels
     stack = _block(dims, first)
     for channels in others:
@@ -102,7 +102,10 @@ def _ds_cnn(model: configuration.Model, dims: int) -> list[Layer]:
 
 
 class Transformer(nn.Module):
-    """Signals (N, C, L), or images (N, 1, H, W) row by row, to (N, outputs): an encoder's mean."""
+    """A transformer encoder with mean pooling.
+
+    Takes signals (N, C, L), or images (N, 1, H, W) as sequences of rows, and gives (N, outputs).
+    """
 
     def __init__(self, model: configuration.Model, shape: Shape, outputs: int) -> None:
         super().__init__()
@@ -122,10 +125,10 @@ class Transformer(nn.Module):
 
 
 def _stack(stack: list[Any], shape: Shape, outputs: int) -> nn.Sequential:
-    """Layers one after the other; each is made for the shape that the one before gives.
+    """A Sequential of layers from tables; each is built for the output shape of the one before.
 
-    A table has the layer's type and PyTorch's arguments, without the size of the input; "out" and
-    "kernel" are short names. A Linear without "out" gives one output a class.
+    A table has the layer's type and PyTorch's arguments without the input's size; "out" and
+    "kernel" are short names. A Linear without "out" has `outputs` features.
     """
     built: list[nn.Module] = []
     for i, table in enumerate(stack):

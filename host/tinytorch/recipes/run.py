@@ -38,7 +38,7 @@ from tinytorch.train.trainer import Trainer, evaluate
 from tinytorch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
-CALIBRATION = 512  # samples that the ranges of a quantized network are found from
+CALIBRATION = 512  # samples from which the ranges of activations are estimated
 
 METRICS: dict[str, Callable[[], metrics.Metric]] = {
     "precision": metrics.Precision,
@@ -53,10 +53,11 @@ METRICS: dict[str, Callable[[], metrics.Metric]] = {
 
 
 class Parts(NamedTuple):
-    """Data to train on. shape: of a sample; outputs: classes, or the numbers of a target.
+    """Data for training, validation and test.
 
-    classes: their names, none where the targets are numbers. about: what the network's user has
-    to know besides.
+    shape: of a sample; outputs: the number of classes, or of values in a target; classes: their
+    names, empty for regression; source: a sentence for people; about: metadata for the network's
+    file.
     """
 
     train: Dataset
@@ -73,7 +74,7 @@ class Parts(NamedTuple):
 
 
 def load_data(settings: configuration.Data, seed: int) -> Parts:
-    """The data that [data] names, in three parts. Raises ValueError for what is no such data."""
+    """The data that [data] names, split in three. Raises ValueError where they do not fit it."""
     if settings.source == "gesture":
         return _gestures(settings, seed)
     if settings.source == "xor":
@@ -121,14 +122,14 @@ def _parts(
     count = round(settings.validation * len(train))
     if not count or not len(test) or count == len(train):
         raise ValueError(
-            f"{len(train) + len(test)} samples are too few for the parts that 'data.test' and "
-            "'data.validation' ask for: give more samples, or other shares."
+            f"{len(train) + len(test)} samples are too few for the splits of 'data.test' and "
+            "'data.validation': give more samples, or other fractions."
         )
     rng = np.random.default_rng([seed, 1])
-    kept, valid = random_split(train, [len(train) - count, count], rng)
+    fitted, valid = random_split(train, [len(train) - count, count], rng)
     x, y = train.tensors
     outputs = len(names) or y.shape[1]
-    return Parts(kept, valid, test, x.shape[1:], outputs, names, source, about)
+    return Parts(fitted, valid, test, x.shape[1:], outputs, names, source, about)
 
 
 def _checked(x: Array, y: Array, name: str) -> tuple[Array, Array]:
@@ -171,7 +172,7 @@ def _gestures(settings: configuration.Data, seed: int) -> Parts:
 
 
 def build_loss(settings: configuration.Train, data: Parts) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss that [train] names; auto: cross-entropy for classes, mse for numbers."""
+    """The loss that [train] names; auto: cross-entropy for classes, mse for regression."""
     name = settings.loss
     if name == "auto":
         name = "cross-entropy" if data.classes else "mse"
@@ -189,6 +190,7 @@ def build_loss(settings: configuration.Train, data: Parts) -> Callable[[Tensor, 
 
 
 def build_optimizer(settings: configuration.Optimizer, net: nn.Module) -> optim.Optimizer:
+    """The optimizer that [optimizer] names, for all parameters of `net`."""
     kinds: dict[str, Any] = {
         "sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop,
     }  # fmt: skip
@@ -202,9 +204,9 @@ def build_optimizer(settings: configuration.Optimizer, net: nn.Module) -> optim.
 def build_schedule(
     settings: configuration.Schedule, optimizer: optim.Optimizer, epochs: int, steps: int
 ) -> "tuple[lr_scheduler.LRScheduler | None, str]":
-    """The schedule that [schedule] names, and what it steps after: "epoch" or "batch".
+    """The schedule that [schedule] names (None: constant), and its unit: "epoch" or "batch".
 
-    steps: of the optimizer, in an epoch.
+    steps: the optimizer's steps in an epoch.
     """
     warmup = settings.warmup
     if warmup and (settings.kind in ("plateau", "one-cycle") or warmup >= epochs):
@@ -231,6 +233,7 @@ def build_schedule(
 
 
 def build_metrics(names: list[str], data: Parts) -> dict[str, metrics.Metric]:
+    """The metrics that `train.metrics` names. Raises ValueError where the targets do not suit."""
     chosen = {}
     for name in names:
         if name not in METRICS:
@@ -245,7 +248,7 @@ def build_metrics(names: list[str], data: Parts) -> dict[str, metrics.Metric]:
 
 
 class Files(NamedTuple):
-    """What a training leaves in its folder."""
+    """The files that a training writes into its folder."""
 
     config: Path
     checkpoint: Path
@@ -257,17 +260,20 @@ class Files(NamedTuple):
 
 
 def files(folder: "str | Path") -> Files:
+    """The paths of a training's files in this folder, which need not exist."""
     names = ("config.toml", "checkpoint.safetensors", "model.safetensors", "history.csv",
              "curves.png", "statistics.csv", "tensorboard")  # fmt: skip
     return Files(*(Path(folder) / name for name in names))
 
 
 def run(config: Config, resume: bool = False, progress: bool = True) -> dict[str, Any]:
-    """Train by a configuration, and leave model, history, curves and configuration in its folder.
+    """Train by a configuration, and write model, history, curves and configuration to its folder.
 
-    resume: go on from the folder's checkpoint. Returns the figures of the test part, and more.
-    Raises ValueError for a configuration that does not fit the data, FileNotFoundError without
-    a checkpoint to resume from, ArithmeticError where the loss is no longer a number.
+    resume: continue from the folder's checkpoint. Returns a dict for JSON with the loss, accuracy
+    and metrics of the test split, and figures of the training.
+
+    Raises ValueError for a configuration that does not fit the data, FileNotFoundError without a
+    checkpoint to resume from, ArithmeticError where the loss is NaN or infinite.
     """
     start = perf_counter()
     there = files(config.output.folder)
@@ -358,10 +364,10 @@ def _save_net(path: Path, config: Config, trainer: Trainer, data: Parts) -> None
 
 
 def load_net(path: "str | Path") -> tuple[nn.Module, dict[str, Any]]:
-    """The network that `run` wrote, in eval mode, and what it has to be known of it: its config,
-    the shape of a sample, the classes, and mean and std where inputs were standardized.
+    """The network that `run` wrote, in eval mode, and the metadata of its file.
 
-    Raises ValueError for another file.
+    The metadata are a dict of config, shape (of a sample), outputs and classes, and mean and std
+    where inputs were standardized. Raises ValueError for any other file.
     """
     tensors, metadata = serialize.load_with_metadata(path)
     if metadata.get("kind") != "trained":
@@ -375,20 +381,17 @@ def load_net(path: "str | Path") -> tuple[nn.Module, dict[str, Any]]:
 def quantized_net(
     path: "str | Path", name: str = "", data: str = "", **tier: Any
 ) -> tuple[QuantizedNet, Array, str]:
-    """The network that `run` wrote in integers, test vectors for its file, and where the data is
-    from that it was calibrated on: what it was trained on.
+    """Quantize the network that `run` wrote, calibrated on its training data.
 
-    name: on a kit; the kind of the network unless told. data: a file instead of the configuration's
-    `data.path`. tier: as `quantize` takes it. Raises ValueError for what a kit cannot run, and for
-    data of another shape than the network's.
+    name: the model's name on a kit (default: the kind of the network). data: a file that replaces
+    the configuration's `data.path`. tier: keyword arguments of `quantize`.
+
+    Returns the network in integers, test vectors for its file, (N, *sample) int8 with channels
+    last, and the source of the data (str). Raises ValueError for an operation that a kit cannot
+    run, named by its path, and for data of another shape than the network's.
     """
     net, about = load_net(path)
     config = configuration.from_table(about["config"])
-    if not isinstance(net, nn.Sequential):
-        raise ValueError(
-            f"A kit runs layers one after the other, and {path} is a {config.model.kind}: train "
-            "another kind of network."
-        )
     if data and config.data.source in ("digits", "xor"):
         raise ValueError(f"It was trained on {config.data.source}, which is no file: give no data.")
     config.data.path = data or config.data.path

@@ -23,13 +23,13 @@ from tinytorch.utils.data import DataLoader, TensorDataset, Transformed
 from tinytorch_core.dsp import SCALE, ZERO_POINT
 
 EPOCHS = 60
-VARIANTS = 4  # of each validation window
+VARIANTS = 4  # augmented copies of each validation window
 
 
 def window_for(recordings: Recordings) -> int:
-    """The number of samples that holds 99 of 100 training gestures, as a multiple of 32.
+    """The window in samples, a multiple of 32, that holds 99 % of the training gestures.
 
-    What is more than four times as long as usual is a stream, and does not count.
+    Recordings of more than four times the median length are streams, and do not count.
     """
     lengths = np.array([len(recordings.signals[i]) for i in recordings.members("train")])
     gestures = lengths[lengths <= 4 * np.median(lengths)]
@@ -62,8 +62,11 @@ def gesture_net(channels: int, classes: int, window: int) -> nn.Sequential:
 
 
 class Varied(Transformed):
-    """Windows (N, window, C) as the network takes them, each time as another person, another hand
-    and another speed would make them, and their labels."""
+    """Augmented windows (N, window, C) as network inputs, and their labels.
+
+    The augmentations are time shift, time warp, rotation of the axes, scale and jitter, for other
+    people, grips and speeds.
+    """
 
     def __init__(
         self, windows: NDArray[np.int16], labels: NDArray[np.int64], features: dict[str, Any]
@@ -86,13 +89,13 @@ class Varied(Transformed):
 
 
 def gesture_data(recordings: Recordings, split: str, features: dict[str, Any]) -> TensorDataset:
-    """A split as the network takes it, unvaried: inputs (N, C, window) and labels (N,)."""
+    """A split without augmentation: inputs (N, C, window) and labels (N,)."""
     windows, labels = recordings.windows(split, features["window"])
     return TensorDataset(network_input(quantize_windows(windows, features)), labels)
 
 
 class GestureData(NamedTuple):
-    """What a gesture network is trained on and watched by, and the features of both."""
+    """The training and validation data of a gesture network, and the settings of its features."""
 
     train: Varied
     validation: Varied
@@ -100,14 +103,14 @@ class GestureData(NamedTuple):
 
 
 def training_data(recordings: Recordings, seed: int = 0) -> GestureData:
-    """The splits `train` and `val`, varied. Raises ValueError without recordings to train on."""
+    """The splits `train` and `val`, augmented. Raises ValueError without recordings to train on."""
     recordings = recordings.with_validation(seed)
     window = window_for(recordings)
     # Streams are cut four times as finely as for a test: a movement may stand anywhere.
     windows, labels = recordings.windows("train", window, hop=window // 4)
     features = motion_features(windows, recordings.rate)
     train = Varied(windows, labels, features)
-    # One or two people judge poorly which epoch was best: varied, they stand for more.
+    # One or two people say little about which epoch is best: augmented, they stand for more.
     windows, labels = recordings.windows("val", window)
     varied = Varied(windows.repeat(VARIANTS, 0), labels.repeat(VARIANTS), features)
     return GestureData(train, varied, features)
@@ -121,7 +124,7 @@ def train_gesture(
     checkpoint: "str | Path | None" = None,
     resume: bool = False,
 ) -> Trained:
-    """Train a gesture network on the split `train`, watched by `val`.
+    """Train a gesture network on the split `train`, with `val` for validation.
 
     The same seed gives the same network. checkpoint: a file that is rewritten after each epoch,
     from which `resume` continues. Raises ValueError without recordings to train on.
@@ -144,9 +147,11 @@ def train_gesture(
 def quantized_gesture(
     trained: Trained, recordings: Recordings, name: str = "gesture", **tier: Any
 ) -> tuple[QuantizedNet, NDArray[np.int8]]:
-    """A trained network in integers, calibrated on `train`, and a test vector per class.
+    """Quantize a trained network, calibrated on `train`.
 
-    tier: `tier`, `bits` and so on, as `quantize` takes them.
+    tier: keyword arguments of `quantize`, such as `tier` and `bits`.
+
+    Returns the network and a test vector per class, int8 (classes, window, C).
     """
     windows, labels = recordings.windows("train", trained.features["window"])
     x = quantize_windows(windows, trained.features)
@@ -163,12 +168,12 @@ def quantize_gesture(trained: Trained, recordings: Recordings, name: str = "gest
 
 
 def save_gesture(path: "str | Path", trained: Trained, classes: list[str]) -> None:
-    """Write a trained network as safetensors, with what it takes to build and quantize it again."""
+    """Write a trained network as safetensors, with the metadata to rebuild and quantize it."""
     save_trained(path, "gesture", trained, classes)
 
 
 def load_gesture(path: "str | Path") -> tuple[Trained, list[str]]:
-    """What `save_gesture` wrote: the network and its classes. Raises ValueError for others."""
+    """Read the network and classes that `save_gesture` wrote. Raises ValueError for other files."""
     return load_trained(
         path,
         "gesture",

@@ -23,15 +23,15 @@ from tinytorch.train.trainer import Trainer
 from tinytorch.utils.data import DataLoader, Dataset, TensorDataset
 
 EPOCHS = 80
-DRAWN = 2560  # clips in an epoch, however many there are
-VARIED = 32_000  # clips in all their variants
+DRAWN = 2560  # samples in an epoch, whatever the number of clips
+VARIED = 32_000  # augmented clips in total
 WIDTH = 64
-# A word of a second stands in the middle of 1.4: what looks at 26 frames sees all of it, and its
-# surroundings, as often.
+# A word of one second stands in the middle of 1.4, so that a receptive field of 26 frames covers
+# the word and its surroundings equally often.
 FRAMES, STEP, VALUES = 72, 4, 20
 RATES = (8000, 16000)
 SILENCE = "_silence_"
-NOISES = 50  # beside those that were recorded
+NOISES = 50  # synthetic, added to the recorded ones
 CALIBRATION = 512  # clips of the training data
 
 Int16 = NDArray[np.int16]
@@ -42,7 +42,7 @@ def keyword_net(values: int, classes: int, width: int = WIDTH) -> nn.Sequential:
     """A small network from features of sound (N, 1, frames, values) to class scores (N, classes).
 
     Depthwise separable as in Hello Edge (Zhang et al., 2017), but without padding in time, so that
-    it can run as a stream. What it looks at before it averages are 26 frames. For 20 values, 12
+    it can run as a stream. Its receptive field before the average is 26 frames. For 20 values, 12
     classes and a width of 64 it has 23,756 parameters and takes 5.3 million multiply-accumulates
     for a second of sound.
     """
@@ -70,12 +70,12 @@ def keyword_net(values: int, classes: int, width: int = WIDTH) -> nn.Sequential:
 
 
 def network_input(quantized: NDArray[np.int8]) -> NDArray[np.float32]:
-    """int8 features (N, frames, values) as the float network takes them."""
+    """int8 features (N, frames, values) as the float network's input: (N, 1, frames, values)."""
     return quantized[:, None] * np.float32(SCALE)
 
 
 def noises(count: int, samples: int, chance: np.random.Generator) -> NDArray[np.float32]:
-    """Noise (count, samples), deviation 1, from white to brown."""
+    """Noise (count, samples) with standard deviation 1, from white to brown."""
     size = samples // 2 + 1
     spectrum = chance.standard_normal((count, size)) + 1j * chance.standard_normal((count, size))
     fall = np.arange(1, size + 1) ** -chance.uniform(0, 1, (count, 1))
@@ -84,13 +84,16 @@ def noises(count: int, samples: int, chance: np.random.Generator) -> NDArray[np.
 
 
 def loudness(x: Floats) -> Floats:
-    """Of sounds (N, samples): the root of the mean square, (N, 1)."""
+    """The root mean square of sounds (N, samples): (N, 1)."""
     return np.sqrt((x**2).mean(1, keepdims=True))
 
 
 def spoken(clips: Int16, samples: int, chance: np.random.Generator) -> Floats:
-    """The middle of clips, (N, samples), each earlier or later, and all of them said faster and
-    higher or slower and lower; what lies beyond their ends is mirrored."""
+    """The middle of clips (N, length), augmented: float32 (N, samples).
+
+    All are resampled by one random factor, which changes speed and pitch, and each is shifted in
+    time by up to 6 %. Beyond their ends the clips are mirrored.
+    """
     n, length = clips.shape
     # A multiple of 80 samples, for which the Fourier transform is quick. Between samples it is
     # exact, where straight lines would take the high bands away.
@@ -103,8 +106,11 @@ def spoken(clips: Int16, samples: int, chance: np.random.Generator) -> Floats:
 
 
 def behind(x: Floats, noise: Int16, chance: np.random.Generator) -> Floats:
-    """Parts of `noise` (M, more samples) for half of the sounds x (N, samples), softer than they
-    are by 5 to 40 dB."""
+    """Background noise for sounds x (N, samples): (N, samples), zeros for half of them.
+
+    noise: (M, more samples), of which random parts are taken, at a signal-to-noise ratio of 5 to
+    40 dB.
+    """
     n, samples = x.shape
     start = chance.integers(0, noise.shape[1] - samples + 1, (n, 1))
     which = chance.integers(0, len(noise), (n, 1))
@@ -116,8 +122,10 @@ def behind(x: Floats, noise: Int16, chance: np.random.Generator) -> Floats:
 def varied(
     clips: Int16, noise: Int16, features: dict[str, Any], chance: np.random.Generator
 ) -> NDArray[np.int8]:
-    """Features (N, frames, values) of clips as another speaker, another place and another distance
-    would make them. noise: (M, samples)."""
+    """Features, int8 (N, frames, values), of augmented clips (N, length).
+
+    The augmentations are speed and pitch, time shift, gain and background noise (M, samples).
+    """
     x = spoken(clips, samples_of(features), chance)
     gain = 10 ** (chance.uniform(-6, 6, (len(x), 1)) / 20)
     loud = np.rint((x + behind(x, noise, chance)) * gain)
@@ -125,10 +133,10 @@ def varied(
 
 
 class Drawn(Dataset):
-    """Features of clips in many variants, (variants, N, frames, values), as the network takes them,
-    a little of them hidden, and their labels (N,).
+    """Augmented features, int8 (variants, N, frames, values), as network inputs, and labels (N,).
 
-    Each class is drawn equally often, however many clips it has; a number stands for a class.
+    Classes are balanced: each is drawn equally often, whatever the number of its clips. Inputs are
+    masked in time and in channels (SpecAugment, Park et al., 2019).
     """
 
     def __init__(self, variants: NDArray[np.int8], labels: NDArray[np.int64]) -> None:
@@ -152,13 +160,13 @@ class Drawn(Dataset):
 
 
 def keyword_data(recordings: Recordings, split: str, features: dict[str, Any]) -> TensorDataset:
-    """A split as the network takes it, unvaried: inputs (N, 1, frames, values) and labels (N,)."""
+    """A split without augmentation: inputs (N, 1, frames, values) and labels (N,)."""
     clips, labels = recordings.clips(split, samples_of(features), features["window"])
     return TensorDataset(network_input(Features(features)(clips)), labels)
 
 
 class KeywordData(NamedTuple):
-    """What a keyword network is trained on and watched by, and the features of both."""
+    """The training and validation data of a keyword network, and the settings of its features."""
 
     train: Drawn
     validation: TensorDataset
@@ -166,8 +174,10 @@ class KeywordData(NamedTuple):
 
 
 def training_data(recordings: Recordings, seed: int = 0) -> KeywordData:
-    """The split `train` in variants, and `val`. Raises ValueError without recordings to train on,
-    and for another rate than 8 or 16 kHz."""
+    """The split `train`, augmented, and `val`.
+
+    Raises ValueError without recordings to train on, and for a rate other than 8 or 16 kHz.
+    """
     recordings = recordings.with_validation(seed)
     if recordings.rate not in RATES:
         raise ValueError(
@@ -202,7 +212,7 @@ def train_keyword(
     checkpoint: "str | Path | None" = None,
     resume: bool = False,
 ) -> Trained:
-    """Train a keyword network on the split `train`, watched by `val`.
+    """Train a keyword network on the split `train`, with `val` for validation.
 
     The same seed gives the same network. checkpoint: a file that is rewritten after each epoch,
     from which `resume` continues. Raises ValueError without recordings to train on.
@@ -226,11 +236,14 @@ def train_keyword(
 def quantized_keyword(
     trained: Trained, recordings: Recordings, name: str = "keyword", **tier: Any
 ) -> tuple[QuantizedNet, NDArray[np.int8]]:
-    """A trained network of windows in integers, calibrated on `train`, and a test vector per class.
-    `tinytorch.spotting.listening_keyword` makes it one of a stream of sound.
+    """Quantize a trained network as a model of windows, calibrated on `train`.
 
-    tier: `tier`, `bits` and so on, as `quantize` takes them; in lanes with 8 bits unless told, by
-    which keywords lose least.
+    `tinytorch.spotting.listening_keyword` makes a model of a stream of sound of it.
+
+    tier: keyword arguments of `quantize`, such as `tier` and `bits` (default: 8, with which
+    keywords lose least accuracy in the lane tier).
+
+    Returns the network and a test vector per class, int8 (classes, frames, values, 1).
     """
     clips, labels = recordings.clips("train", samples_of(trained.features))
     x = Features(trained.features)(clips)
@@ -243,12 +256,12 @@ def quantized_keyword(
 
 
 def save_keyword(path: "str | Path", trained: Trained, classes: list[str]) -> None:
-    """Write a trained network as safetensors, with what it takes to build and quantize it again."""
+    """Write a trained network as safetensors, with the metadata to rebuild and quantize it."""
     save_trained(path, "keyword", trained, classes)
 
 
 def load_keyword(path: "str | Path") -> tuple[Trained, list[str]]:
-    """What `save_keyword` wrote: the network and its classes. Raises ValueError for others."""
+    """Read the network and classes that `save_keyword` wrote. Raises ValueError for other files."""
     return load_trained(
         path,
         "keyword",

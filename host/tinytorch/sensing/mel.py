@@ -1,4 +1,4 @@
-"""Features of sound: their settings, and the tables that the integer front end reads."""
+"""Sound features: their settings, and the tables of the integer mel front end."""
 
 import math
 import struct
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from tinytorch.int8.mel import Engine, Int16, Int32, frames_of
 from tinytorch_core.mel import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS
 
-SCALE, ZERO_POINT = 1 / 32, 0  # of features whose deviation is 1
+SCALE, ZERO_POINT = 1 / 32, 0  # of features with standard deviation 1
 MOST_LEVEL = 12288  # of a band's logarithm: 48 bits of 256 steps
 
 
 @dataclass(frozen=True)
 class Front:
-    """How frames of sound become band levels: log2 of mel energies, times 256.
+    """The settings of the front end, which gives log2 of mel energies, times 256.
 
     rate: Hz; window, hop: samples, window even; points: of the FFT, a power of two; bands:
-    triangles evenly spaced in mel (2595 log10(1 + f / 700)) from low to high, in Hz; floor: the
-    least level.
+    triangular filters, evenly spaced in mel (2595 log10(1 + f / 700)), from low to high in Hz;
+    floor: the minimum level.
     Raises ValueError for settings that the integer arithmetic cannot hold.
     """
 
@@ -52,19 +52,19 @@ class Front:
 
     @staticmethod
     def usual(rate: int, **settings: Any) -> "Front":
-        """Windows of 40 ms every 20 ms, for 8 or 16 kHz."""
+        """The default front end for a rate in Hz: windows of 40 ms every 20 ms."""
         window = rate // 25
         points = 1 << (window - 1).bit_length()
         return Front(rate, window, rate // 50, points, **settings)
 
     def edges(self) -> NDArray[np.float64]:
-        """The bands + 2 edges of the triangles, in bins."""
+        """The edges of the triangular filters, (bands + 2,), in bins."""
         mel = 2595 * np.log10(1 + np.array([self.low, self.high]) / 700)
         hertz = 700 * (10 ** (np.linspace(mel[0], mel[1], self.bands + 2) / 2595) - 1)
         return hertz * self.points / self.rate
 
     def segments(self) -> tuple[int, list[int], NDArray[np.uint8]]:
-        """The first bin, how many bins lie between two edges each, and each bin's rising weight."""
+        """The first bin, the number of bins between two edges, and each bin's rising weight."""
         edges = self.edges()
         first = max(1, math.ceil(edges[0]))
         bins = np.arange(first, min(math.ceil(edges[-1]), self.points // 2))
@@ -90,7 +90,7 @@ class Front:
         return np.minimum(np.rint(w * 32768), 32767).astype(np.int16)
 
     def frames(self, samples: int) -> int:
-        """The frames that fit into so many samples."""
+        """The number of whole frames in so many samples."""
         return max(0, (samples - self.window) // self.hop + 1)
 
 
@@ -99,8 +99,8 @@ def tables(front: Front, matrix: Int16, bias: Int32, shift: int) -> bytes:
 
     Raises ValueError where a sum could leave 32 bits.
     """
-    reach = np.abs(matrix.astype(np.int64)).sum(1) * MOST_LEVEL + np.abs(bias.astype(np.int64))
-    if reach.max() >= 1 << 31:
+    bound = np.abs(matrix.astype(np.int64)).sum(1) * MOST_LEVEL + np.abs(bias.astype(np.int64))
+    if bound.max() >= 1 << 31:
         raise ValueError(
             "The feature matrix is too large for sums of 32 bits: use a smaller shift."
         )
@@ -137,7 +137,7 @@ def tables(front: Front, matrix: Int16, bias: Int32, shift: int) -> bytes:
 
 
 def cepstrum(values: int, bands: int) -> NDArray[np.float64]:
-    """The first rows of the orthonormal cosine transform (DCT-II), (values, bands)."""
+    """The first `values` rows of the orthonormal DCT-II matrix: (values, bands)."""
     angle = np.pi / bands * np.arange(values)[:, None] * (np.arange(bands) + 0.5)
     return np.cos(angle) * np.sqrt(np.where(np.arange(values) == 0, 1, 2) / bands)[:, None]
 
@@ -145,10 +145,10 @@ def cepstrum(values: int, bands: int) -> NDArray[np.float64]:
 def sound_features(
     clips: Int16, front: Front, values: int, frames: int, step: int = 4
 ) -> dict[str, Any]:
-    """Settings for clips (N, samples), such that each value has mean 0 and deviation 1 over them.
+    """Settings with which each value has mean 0 and standard deviation 1 over clips (N, samples).
 
-    values: cepstral coefficients, or where there are as many as bands, the bands themselves.
-    frames: a window of the network; step: the frames between two of its answers.
+    values: the number of cepstral coefficients; with as many as bands, the band levels themselves.
+    frames: of the network's window; step: the frames between two outputs of a stream.
     """
     transform = cepstrum(values, front.bands) if values < front.bands else np.eye(front.bands)
     ones = np.ones((1, front.bands), np.int16)
@@ -157,8 +157,8 @@ def sound_features(
     real = levels @ transform.T
     scale = 1 / (SCALE * np.maximum(real.std(0), 1))
     matrix, bias = transform * scale[:, None], 0.5 - real.mean(0) * scale
-    reach = np.abs(matrix).sum(1) * MOST_LEVEL + np.abs(bias) + front.bands
-    shift = min(31, *np.log2(0.999 * 2**31 / reach), *np.log2(32767 / np.abs(matrix).max(1)))
+    bound = np.abs(matrix).sum(1) * MOST_LEVEL + np.abs(bias) + front.bands
+    shift = min(31, *np.log2(0.999 * 2**31 / bound), *np.log2(32767 / np.abs(matrix).max(1)))
     factor = 1 << int(shift)
     return {
         "kind": "sound",
@@ -184,12 +184,15 @@ def tables_of(features: dict[str, Any]) -> bytes:
 
 
 def samples_of(features: dict[str, Any]) -> int:
-    """The samples that a window of the network is made from."""
+    """The number of samples in a window of the network."""
     return (features["frames"] - 1) * features["hop"] + features["window"]
 
 
 class Features:
-    """Clips (N, samples_of(features)), int16, to (N, frames, values), int8, as a board does."""
+    """Computes int8 features (N, frames, values) of int16 clips (N, samples_of(features)).
+
+    The bytes are those of the board.
+    """
 
     def __init__(self, features: dict[str, Any]) -> None:
         self.window, self.hop = features["window"], features["hop"]

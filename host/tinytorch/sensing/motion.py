@@ -1,4 +1,4 @@
-"""Motion features on the laptop: their settings, found from recordings, and many windows at once.
+"""Motion features on the laptop: their settings, from recordings, and whole batches of windows.
 
 The arithmetic is that of tinytorch_core.dsp, which the board runs, and gives the same bytes.
 """
@@ -29,7 +29,7 @@ def motion_features(windows: NDArray[np.int16], rate: float) -> dict[str, Any]:
 
 
 def quantize_windows(windows: NDArray[Any], features: dict[str, Any]) -> NDArray[np.int8]:
-    """int16 windows (N, window, C) as a model takes them: int8, the same shape."""
+    """int16 windows (N, window, C) as a model's inputs: int8, of the same shape."""
     shift = np.array(features["shift"])
     return np.clip((windows.astype(np.int32) + (1 << shift >> 1)) >> shift, -128, 127).astype(
         np.int8
@@ -37,5 +37,5 @@ def quantize_windows(windows: NDArray[Any], features: dict[str, Any]) -> NDArray
 
 
 def network_input(quantized: NDArray[np.int8]) -> NDArray[np.float32]:
-    """int8 windows (N, window, C) as the float network takes them: (N, C, window)."""
+    """int8 windows (N, window, C) as the float network's inputs: float32 (N, C, window)."""
     return np.ascontiguousarray(quantized.transpose(0, 2, 1) * np.float32(SCALE))

@@ -1,8 +1,7 @@
-"""A keyword network as a model that listens, and how well it finds words in a stream: what it
-misses, and what it makes up.
+"""Keyword spotting in a stream: the streaming model, and its false accepts and false rejects.
 
-The detector's arithmetic is that of tinytorch_core.listen, which runs on the board, for many
-thresholds at once.
+The scores and detections are those of tinytorch_core.detector, which runs on the board, computed
+for a whole stream at once.
 """
 
 from collections.abc import Sequence
@@ -21,18 +20,21 @@ from tinytorch.sensing.mel import samples_of, tables_of
 from tinytorch.sensing.trained import Trained
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
-# What a board does with the scores unless a model says otherwise: steps to smooth over, the score
-# (0 to 255) that a keyword needs, and steps in which it is not heard twice.
+# Defaults of the detector: steps of the moving average, score (0 to 255) at or above which a
+# keyword is detected, and steps after a detection in which there is no other.
 SMOOTH, THRESHOLD, REFRACTORY = 4, 130, 12
-VECTORS = 6  # steps of sound in the model file, for a kit to prove itself with
-PART = 25  # seconds of a long stream that run as one of many side by side
+VECTORS = 6  # test vectors in the model file: consecutive steps of sound
+PART = 25  # seconds of a long stream that run as one item of a batch
 
 Int16 = NDArray[np.int16]
-Steps = NDArray[np.int8]  # (steps, labels): what a model puts out
+Outputs = NDArray[np.int8]  # (steps, labels), of a model
 
 
 def detect_settings(output_scale: float, labels: Sequence[str], **changes: int) -> dict[str, Any]:
-    """The settings of tinytorch_core.listen.Detector for a model with outputs of this scale."""
+    """The settings of tinytorch_core.detector.Detector.
+
+    output_scale: of the model's int8 outputs. changes: settings other than the defaults.
+    """
     return {
         "decay": round(32768 * float(np.exp(-output_scale))),
         "smooth": SMOOTH,
@@ -46,17 +48,21 @@ def detect_settings(output_scale: float, labels: Sequence[str], **changes: int) 
 def listening_keyword(
     trained: Trained, recordings: Recordings, name: str = "keyword", **tier: Any
 ) -> tuple[QuantizedNet, Int16]:
-    """A trained network in integers that takes a stream of sound, calibrated on `train`, and as
-    test vectors consecutive steps of a recording.
+    """Quantize a trained network as a model of a stream of sound, calibrated on `train`.
 
-    tier: `tier`, `bits` and so on, as `quantize` takes them.
+    tier: keyword arguments of `quantize`, such as `tier` and `bits`.
+
+    Returns the network and its test vectors, int16 (VECTORS, samples of a step):
+    consecutive steps around the loudest of a recording.
     """
     features = trained.features
     window, _ = quantized_keyword(trained, recordings, name, **tier)
     # A board has the matrix in its tables.
-    told = {key: value for key, value in features.items() if key not in ("matrix", "bias", "shift")}
-    told["detect"] = detect_settings(window.output.scale, recordings.classes)
-    net = stream(replace(window, features=told), features["step"])
+    settings = {
+        key: value for key, value in features.items() if key not in ("matrix", "bias", "shift")
+    }
+    settings["detect"] = detect_settings(window.output.scale, recordings.classes)
+    net = stream(replace(window, features=settings), features["step"])
     net = with_sound(net, tables_of(features), features["window"], features["hop"])
     clips, _ = recordings.clips("train", samples_of(features))
     loudest = np.abs(clips[:64].astype(np.int32)).max(1).argmax()
@@ -69,8 +75,8 @@ def listening_keyword(
 def steps_of(clips: Int16, features: dict[str, Any]) -> Int16:
     """Clips (N, samples) as steps of a stream, (N, steps, samples of a step).
 
-    Zeros in front fill the first step, so that the last one ends with the clip, and for clips of
-    tinytorch.sensing.mel.samples_of hears just its frames.
+    Zeros pad the front of the first step, so that the last one ends with the clip. Clips of
+    tinytorch.sensing.mel.samples_of samples give the last step exactly the frames of a window.
     """
     step = features["step"] * features["hop"]
     front = -clips.shape[1] % step
@@ -78,10 +84,11 @@ def steps_of(clips: Int16, features: dict[str, Any]) -> Int16:
     return padded.reshape(len(clips), -1, step)
 
 
-def stream_outputs(model: Model, sound: Int16) -> Steps:
-    """What the model puts out, step by step, for one long sound (samples,).
+def stream_outputs(model: Model, sound: Int16) -> Outputs:
+    """The model's outputs, int8 (steps, labels), for one long sound (samples,).
 
-    It runs in parts side by side, each of which first hears again what the network remembers.
+    The sound runs in parts as a batch; each part begins with the steps before it that fill the
+    network's memory, so that the outputs are those of one run.
     """
     features = _features(model)
     step = features["step"] * features["hop"]
@@ -103,8 +110,8 @@ def _features(model: Model) -> dict[str, Any]:
     return model.features
 
 
-def scores_of(outputs: Steps, detect: dict[str, Any]) -> NDArray[np.int64]:
-    """The smoothed scores, 0 to 255, after each step."""
+def scores_of(outputs: Outputs, detect: dict[str, Any]) -> NDArray[np.int64]:
+    """The smoothed scores, 0 to 255, after each step: (steps, labels)."""
     e = [32768]
     while len(e) < 256:
         e.append((e[-1] * detect["decay"] + (1 << 14)) >> 15)
@@ -115,25 +122,29 @@ def scores_of(outputs: Steps, detect: dict[str, Any]) -> NDArray[np.int64]:
     return (sums[detect["smooth"] :] - sums[: -detect["smooth"]]) // detect["smooth"]
 
 
-def heard(
+def detections(
     scores: NDArray[np.int64], labels: Sequence[str], detect: dict[str, Any], threshold: int
 ) -> list[tuple[int, int]]:
-    """(step, label) of each keyword that the detector reports."""
+    """(step, label) of each detection, for scores (steps, labels) as `scores_of` gives them."""
     best = scores.argmax(1)
     ignored = np.array([name in detect["ignore"] for name in labels])
-    loud = scores[np.arange(len(scores)), best] >= threshold
-    found, free = [], 0
-    for step in np.flatnonzero(loud & ~ignored[best]).tolist():
+    above = scores[np.arange(len(scores)), best] >= threshold
+    events, free = [], 0
+    for step in np.flatnonzero(above & ~ignored[best]).tolist():
         if step >= free:
-            found.append((step, int(best[step])))
+            events.append((step, int(best[step])))
             free = step + detect["refractory"] + 1
-    return found
+    return events
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Over thresholds: keywords that were made up in an hour of other sound, and the share of
-    keywords that were not heard or taken for another. hours: of the other sound."""
+    """False accepts and false rejects over thresholds, (T,) each.
+
+    thresholds: scores, 0 to 255, ascending; false_accepts: detections per hour of other sound;
+    false_rejects: the fraction of keywords, 0 to 1, that were missed or taken for another; hours:
+    of the other sound.
+    """
 
     thresholds: NDArray[np.int64]
     false_accepts: NDArray[np.float64]
@@ -141,18 +152,22 @@ class Curve:
     hours: float
 
     def at(self, threshold: int) -> tuple[float, float]:
+        """(false accepts per hour, false reject rate) at one of the thresholds."""
         i = int(np.searchsorted(self.thresholds, threshold))
         return float(self.false_accepts[i]), float(self.false_rejects[i])
 
 
 def other_sound(recordings: Recordings, splits: Sequence[str], samples: int, seed: int) -> Int16:
-    """So many samples of clips of the classes _unknown_ and _silence_, one after the other in a
-    random order, each as often as the others. Raises ValueError where there are none."""
+    """A stream (samples,) of clips of the classes _unknown_ and _silence_ from these splits.
+
+    The clips come in random order, each as often as the others. Raises ValueError where there are
+    none.
+    """
     names = [i for i, name in enumerate(recordings.classes) if name in (UNKNOWN, SILENCE)]
     members = [i for s in splits for i in recordings.members(s) if recordings.labels[i] in names]
     if not members:
         raise ValueError(
-            f"The recordings have no {UNKNOWN} and no {SILENCE} to try false accepts with: "
+            f"The recordings have no {UNKNOWN} and no {SILENCE} to measure false accepts on: "
             "add clips of other words and of noise."
         )
     rng = np.random.default_rng(seed)
@@ -165,15 +180,18 @@ def other_sound(recordings: Recordings, splits: Sequence[str], samples: int, see
 def keywords_in_silence(
     recordings: Recordings, split: str, features: dict[str, Any], seed: int
 ) -> tuple[Int16, NDArray[np.int64]]:
-    """Each keyword of a split with a second of _silence_ before it and half a second after it,
-    (N, samples), and the labels. Raises ValueError where there are none."""
+    """The keywords of a split in silence: clips (N, samples) and labels (N,).
+
+    Each has a second of _silence_ before it and half a second after it. Raises ValueError where
+    the split has no keywords.
+    """
     clips, labels = recordings.clips(split, features["rate"])
     spoken = ~np.isin(np.array(recordings.classes)[labels], (UNKNOWN, SILENCE))
     quiet = [i for i, name in enumerate(recordings.classes) if name == SILENCE]
     noise = clips[np.isin(labels, quiet)]
     words, labels = clips[spoken], labels[spoken]
     if not len(words):
-        raise ValueError(f"The split '{split}' has no keywords to miss: add clips of them.")
+        raise ValueError(f"The split '{split}' has no keywords: add clips of them.")
     if not len(noise):
         noise = np.zeros((1, clips.shape[1]), np.int16)
     rng = np.random.default_rng(seed)
@@ -189,10 +207,13 @@ def curve(
     seconds: float = 600.0,
     seed: int = 0,
 ) -> Curve:
-    """False accepts on a stream of `seconds` of other sound from the splits `others`, against
-    false rejects on the keywords of a split.
+    """Measure false accepts per hour against the false reject rate, over thresholds.
 
-    recordings: with the labels numbered as the model's, see Recordings.for_model.
+    recordings: with the labels numbered as the model's, see Recordings.for_model. split: whose
+    keywords give the false rejects. others: splits whose other sound, `seconds` of it, gives the
+    false accepts.
+
+    Raises ValueError for a model that does not listen, and where keywords or other sound lack.
     """
     features = _features(model)
     detect, labels = features["detect"], model.labels
@@ -201,15 +222,15 @@ def curve(
     hours = len(sound) / features["rate"] / 3600
     spoken, truth = keywords_in_silence(recordings, split, features, seed)
     outputs = model.run_stream(steps_of(spoken, features))
-    word_scores = [scores_of(each.reshape(len(each), -1), detect) for each in outputs]
+    word_scores = [scores_of(output.reshape(len(output), -1), detect) for output in outputs]
     thresholds = np.union1d(np.arange(0, 256, 4), detect["threshold"])
     accepts, rejects = [], []
     for threshold in thresholds.tolist():
-        accepts.append(len(heard(scores, labels, detect, threshold)) / hours)
-        right = [
-            bool(found) and {label for _, label in found} == {wanted}
-            for each, wanted in zip(word_scores, truth.tolist(), strict=True)
-            for found in [heard(each, labels, detect, threshold)]
+        accepts.append(len(detections(scores, labels, detect, threshold)) / hours)
+        detected = [
+            {label for _, label in detections(word, labels, detect, threshold)}
+            for word in word_scores
         ]
+        right = [found == {wanted} for found, wanted in zip(detected, truth.tolist(), strict=True)]
         rejects.append(1 - float(np.mean(right)))
     return Curve(thresholds, np.array(accepts), np.array(rejects), hours)

@@ -1,4 +1,4 @@
-"""A network that was trained for a sensor: with its features, and in a file."""
+"""Networks trained for a sensor, with their features, in memory and in files."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +14,7 @@ Build = Callable[[dict[str, Any], int, dict[str, Tensor]], nn.Sequential]
 
 
 class Trained(NamedTuple):
-    """A trained network in eval mode, how training went, and the features for the model file."""
+    """A trained network in eval mode, its history, and the features for the model file."""
 
     net: nn.Sequential
     history: list[Epoch]
@@ -22,7 +22,7 @@ class Trained(NamedTuple):
 
 
 def save_trained(path: "str | Path", kind: str, trained: Trained, classes: list[str]) -> None:
-    """Write a trained network as safetensors, with what it takes to build and quantize it again."""
+    """Write a trained network as safetensors, with the metadata to rebuild and quantize it."""
     metadata = {
         "kind": kind,
         "classes": classes,
@@ -33,8 +33,10 @@ def save_trained(path: "str | Path", kind: str, trained: Trained, classes: list[
 
 
 def load_trained(path: "str | Path", kind: str, build: Build) -> tuple[Trained, list[str]]:
-    """What `save_trained` wrote of this kind: the network and its classes. Raises ValueError for
-    others."""
+    """Read the network and classes that `save_trained` wrote.
+
+    Raises ValueError for other files and for networks of another kind.
+    """
     tensors, metadata = serialize.load_with_metadata(path)
     if metadata.get("kind") != kind:
         raise ValueError(f"{path} holds no trained {kind} network: make one with `tito train`.")

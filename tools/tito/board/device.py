@@ -242,7 +242,7 @@ class Device(Closing):
 
     def stop_listening(self) -> None:
         """Close the source."""
-        self.stream.request(link.HUSH)
+        self.stream.request(link.STOP_LISTENING)
 
     def delete(self, name: str) -> None:
         """Remove the model of this name from the kit's flash."""

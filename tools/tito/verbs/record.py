@@ -36,7 +36,7 @@ LONGEST = 3600.0  # seconds of a recording
 
 
 class Source(Protocol):
-    """Where samples come from; see tinytorch_core.listen."""
+    """Where samples come from; see tinytorch_core.listener."""
 
     rate: int
     channels: int

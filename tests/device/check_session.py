@@ -1,19 +1,20 @@
-"""Run on any MicroPython: the board's ear with sources made here."""
+"""Run on any MicroPython: the agent's session of listening, with simulated sources."""
 
 import gc
 import struct
 import time
 
-from tinytorch.listen import Ear, Wire
 from tinytorch.runtime import Model
 from tinytorch.sensors.motion import Paced
+from tinytorch.session import ListenSession, Wire
 
 from tinytorch_core import link
-from tinytorch_core.listen import Listener, detector_of
+from tinytorch_core.detector import detector_of
+from tinytorch_core.listener import Listener
 
 
 class Tone:
-    """A microphone that always hears the same."""
+    """A microphone whose samples are always the same."""
 
     rate, channels, lost = 8000, 1, 0
 
@@ -27,7 +28,7 @@ class Tone:
 
 
 class Agent:
-    """As much of the agent as an ear needs."""
+    """As much of the agent as a session needs."""
 
     def __init__(self, path):
         self.model = Model(path)
@@ -60,13 +61,13 @@ class Slow(Wire):
 
 def stalled(path, data):
     """The outputs of steps of a sensor that stalls, until it has given all; None where it did."""
-    ear = Ear(Agent(path), {"source": {"kind": "wire"}})
+    session = ListenSession(Agent(path), {"source": {"kind": "wire"}})
     source = Slow(8000, 1)
     source.data = data
-    ear.wire, ear.source, ear.listener.source = False, source, source
+    session.wire, session.source, session.listener.source = False, source, source
     found, head = [], struct.calcsize(link.STEP_HEAD)
     for _ in range(6):
-        reply = ear.step(b"")
+        reply = session.step(b"")
         if len(reply) == head:
             assert struct.unpack(link.STEP_HEAD, reply)[4] == -1
             found.append(None)

@@ -1,6 +1,7 @@
-"""The agent's ear: LISTEN, STEP, SAMPLES and HUSH of tinytorch_core.link.
+"""A session of listening: LISTEN, STEP, SAMPLES and STOP_LISTENING of tinytorch_core.link.
 
-Imported with the first of them, so that only those who listen pay for it.
+The agent imports this module with the first of these requests, so that only those who listen pay
+for it.
 """
 
 import gc
@@ -11,7 +12,8 @@ import time
 import micropython
 
 from tinytorch_core import link
-from tinytorch_core.listen import Listener, detector_of
+from tinytorch_core.detector import detector_of
+from tinytorch_core.listener import Listener
 
 _BLOCK = 1024  # most bytes of samples in one answer
 _GARBAGE = 8192  # bytes: what the frames of so many answers leave is collected at once
@@ -74,8 +76,12 @@ def _us(start):
     return time.ticks_diff(time.ticks_us(), start)
 
 
-class Ear:
-    """An open source, and the model that hears it unless the samples themselves are wanted."""
+class ListenSession:
+    """An open source, and the listener that runs the loaded model on it.
+
+    With "raw" in the request there is no listener: `raw` gives the samples themselves. Raises
+    ValueError for a source that the board does not have or that does not suit the model.
+    """
 
     def __init__(self, agent, request):
         settings, raw = request["source"], request.get("raw")
@@ -178,18 +184,18 @@ def answer(agent, kind, payload):
     """What answers one of the four requests: bytes, or what JSON takes."""
     try:
         if kind == link.STEP:
-            return _ear(agent).step(payload)
+            return _session(agent).step(payload)
         if kind == link.SAMPLES:
-            return _ear(agent).raw()
-        agent.hush()
+            return _session(agent).raw()
+        agent.stop_listening()
         gc.collect()
-        if kind == link.HUSH:
+        if kind == link.STOP_LISTENING:
             gc.threshold(-1)
             return None
-        agent.ear = ear = Ear(agent, json.loads(payload))
+        agent.session = session = ListenSession(agent, json.loads(payload))
         gc.collect()
         gc.threshold(_GARBAGE)
-        return ear.about()
+        return session.about()
     except OSError as error:
         said = error.args[0] if error.args else 0
         if not isinstance(said, str):
@@ -204,7 +210,7 @@ def answer(agent, kind, payload):
     raise ValueError(said)
 
 
-def _ear(agent):
-    if not agent.ear:
+def _session(agent):
+    if not agent.session:
         raise ValueError("The kit does not listen: begin with LISTEN.")
-    return agent.ear
+    return agent.session
