@@ -434,8 +434,8 @@ def shown(line: str) -> Iterator[None]:
 
 
 class Screen:
-    """Shows the signal while it is recorded: on a terminal as a moving line, or a line per axis of a
-    motion; in a pipe as a line per second."""
+    """Shows the signal while it is recorded: on a terminal a moving line, for motion one per axis;
+    in a pipe one line per second."""
 
     def __init__(self, head: str, source: Source, samples: int) -> None:
         self._head, self._rate, self._samples = head, source.rate, samples
