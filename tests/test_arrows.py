@@ -3,6 +3,7 @@ the wings of host/tinytorch, and never in a circle. And what lies at the top."""
 
 import ast
 import fnmatch
+import re
 import sys
 
 import pytest
@@ -191,3 +192,13 @@ def test_a_chip_is_named_only_in_its_own_package():
     own = {path for path in named if path.startswith("host/tinytorch/machine/armv6m/")}
     assert own
     assert named - own <= set(CHIP)
+
+
+def test_the_guide_names_files_that_are_there():
+    guide = (ROOT / ".github/CONTRIBUTING.md").read_text()
+    walk = re.findall(r"^\d+\. `([^`]+)`", guide, re.M)
+    assert 15 <= len(walk) <= 20 and len(set(walk)) == len(walk)
+    names = {name for name in re.findall(r"`([\w./]+\.py|[\w./]+/[\w/]+)`", guide) if "/" in name}
+    roots = ("", "host/tinytorch/", "shared/tinytorch_core/", "device/tinytorch/")
+    for name in {*walk, *names}:
+        assert any((ROOT / root / name).exists() for root in roots), name

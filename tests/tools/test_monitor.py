@@ -150,7 +150,7 @@ def step(**changes: object) -> Step:
 @pytest.mark.parametrize(
     "heard, says",
     [
-        ([step(peak=3)] * 38, "input is silent: see that the microphone"),
+        ([step(peak=3)] * 38, "input is silent: check that the microphone"),
         ([step(peak=32768)] * 3, "input clips"),
         ([step(lost=7)], "Samples are lost: something keeps"),
         ([step(lost=7, run_us=90_000)], "Samples are lost: the kit is slower"),

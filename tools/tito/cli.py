@@ -1,6 +1,6 @@
-"""The command `tito`: words in, one exit status out.
+"""The command `tito`: reads the command line, runs a verb, returns an exit status.
 
-The rest is imported inside `main`, so that Ctrl-C ends in a sentence then, too.
+Verbs are imported inside `main`, so that Ctrl-C during the imports ends in a sentence as well.
 """
 
 import argparse
@@ -24,7 +24,7 @@ VERBS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """One that ends wrong use in one sentence, like everything else here."""
+    """Reports wrong use in one sentence, as all other errors are reported."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -36,19 +36,21 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     top = Parser(
         prog="tito",
-        description="Train on this laptop, quantize, stream the model to a kit and run it there.",
-        epilog="`tito VERB --help` says more of each. Begin with `tito demo gesture`.",
+        description="Train on this laptop, quantize, send the model to a kit and run it there.",
+        epilog="`tito VERB --help` describes a verb. Start with `tito demo gesture`.",
     )
     common = Parser(add_help=False)
-    common.add_argument("--json", action="store_true", help="end stdout with one JSON object")
+    common.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
 
     for name in VERBS:
         verb = import_module(f"tito.verbs.{name}")
-        one = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, parents=[common])
-        one.set_defaults(run=verb.run)
-        verb.add_arguments(one)
+        subparser = verbs.add_parser(name, help=verb.HELP, description=verb.HELP, parents=[common])
+        subparser.set_defaults(run=verb.run)
+        verb.add_arguments(subparser)
     return top
 
 
@@ -64,14 +66,14 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, (ValueError, ArithmeticError)) and str(error):
         return 1, str(error)
     if isinstance(error, MemoryError):
-        return 1, "This computer has too little memory for that: try less data."
+        return 1, "This computer has too little memory: use less data."
     return 1, f"TinyTorch failed ({type(error).__name__}: {error}): run it again with --debug."
 
 
 def main(words: "Sequence[str] | None" = None) -> int:
     words = sys.argv[1:] if words is None else words
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe, too
-    who, status = "tito", 0
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # also in a pipe
+    prog, status = "tito", 0
     result: dict = {}
     pressed = []
 
@@ -83,22 +85,22 @@ def main(words: "Sequence[str] | None" = None) -> int:
         signal.signal(signal.SIGINT, interrupt)
     try:
         args = parser().parse_args(words)
-        who = f"tito {args.verb}"
+        prog = f"tito {args.verb}"
         result = args.run(args)
     except (KeyboardInterrupt, Exception) as error:
         if pressed:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are leaving
-        # A library may make another error of it, as numpy does while it is imported.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is ending
+        # A library may turn Ctrl-C into another error, as numpy does while it is imported.
         status, message = explain(KeyboardInterrupt() if pressed else error)
         if "--debug" in words:
             traceback.print_exc()
-        print(f"{who}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
         result = {"error": message}
     try:
         if "--json" in words:
             print(json.dumps(result))
         sys.stdout.flush()
-    except OSError:  # whoever read our output has left, as `head` does
+    except OSError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     if pressed:

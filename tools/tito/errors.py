@@ -14,7 +14,7 @@ class UsageError(TitoError):
 
 
 def reason(error: OSError) -> str:
-    """What the system said, without its number: "FILE: No space left on device"."""
+    """The system's message without its number: "FILE: No space left on device"."""
     if not error.strerror:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,4 +1,4 @@
-"""A model on the laptop and on a kit: what the verbs that load, deploy and compare share."""
+"""Load a model, deploy it to a kit, and compare laptop and kit: what several verbs share."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,12 +20,15 @@ from tito.kits.open import Kit
 
 
 def takes_sound(model: Model) -> bool:
-    """Is it a model whose input is sound?"""
+    """Whether the input of the model is sound."""
     return bool(model.features) and model.features.get("kind") == "sound"
 
 
 def load_model(path: Path) -> Model:
-    """The model file, read and checked; its own test vectors agree on this laptop."""
+    """Read a model file and verify its test vectors on this laptop.
+
+    Raises UsageError if there is no such file, and TitoError if it is damaged.
+    """
     if not path.is_file():
         raise UsageError(f"There is no model file {path}: make one with `tito quantize`.")
     try:
@@ -37,9 +40,9 @@ def load_model(path: Path) -> Model:
 
 
 def load_recordings(paths: "list[Path] | None", kind: str = "motion") -> Recordings:
-    """The recordings to work on, announced, so that simulated ones are never taken for real.
+    """Load recordings and print where they come from, so that nobody takes simulated ones for real.
 
-    kind: "motion" or "sound", of those to use where no files are given.
+    kind: "motion" or "sound", the default recordings to use without paths.
     """
     try:
         recordings = datasets.load(paths, kind)
@@ -50,47 +53,49 @@ def load_recordings(paths: "list[Path] | None", kind: str = "motion") -> Recordi
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Progress]:
-    """A progress callback (done, in all) that draws a bar on a terminal, and leaves none behind."""
+def progress_bar(what: str) -> Iterator[Progress]:
+    """A progress callback (done, total) that draws a bar on a terminal and erases it at the end."""
     with ExitStack() as stack:
-        line: Any = None
+        drawn: Any = None
 
         def show(done: int, total: int) -> None:
-            nonlocal line
-            line = line or stack.enter_context(
+            nonlocal drawn
+            drawn = drawn or stack.enter_context(
                 tqdm(total=total, desc=what, unit="B", unit_scale=True, leave=False, disable=None)
             )
-            line.update(done - line.n)
+            drawn.update(done - drawn.n)
 
         yield show
 
 
 def connect_with_progress(kit: Kit) -> Device:
-    """The kit with our agent running."""
-    with bar("install") as progress:
+    """Connect to a kit; a progress bar shows the files that are installed on it."""
+    with progress_bar("install") as progress:
         return connect(kit, progress)
 
 
 @contextmanager
 def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
-    """The kit with this model loaded and verified, and what that took: sha256, vectors, us, peak,
-    kept, `predicted`, the peak as the laptop saw it coming, `operations`, what runs each as in
-    `kernels_of`, and `kernels`: arch, how many operations in machine code (`machine`) and how many
-    in the kit's own kernels (`viper`), and the bytes of machine code.
+    """Deploy a model: the connected kit with the model loaded and verified, and a report of it.
 
-    Before anything is sent it prints how much memory the model takes. Raises TitoError for a model
-    that does not fit.
+    The report is what Device.put_model returns (sha256, vectors, us, peak, kept), with
+    predicted: the peak of the heap in bytes as the laptop predicts it;
+    operations: what runs each operation, as kernels_of returns it;
+    kernels: a dict of arch, machine and viper (operations in machine code and in the kit's own
+    kernels) and bytes (of machine code).
+
+    Prints the predicted memory before anything is sent. Raises TitoError if the model does not fit.
     """
     with connect_with_progress(kit) as device:
         about = device.info()
         model = Model(device.fit(model.data))
         operations = kernels_of(model)
-        found, viper = section.read(model.data), operations.count("viper")
+        code, viper = section.read(model.data), operations.count("viper")
         kernels = {
             "arch": device.arch,
             "machine": len(operations) - viper,
             "viper": viper,
-            "bytes": len(found.data) if found else 0,
+            "bytes": len(code.data) if code else 0,
         }
         predicted = heap.ram(model, about["word"])
         # The unix port names its compiler where a board names itself.
@@ -109,7 +114,7 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
             f"kernels    {device.arch}: {kernels['machine']} of {len(operations)} operations in "
             f"machine code, {kernels['bytes']:,} bytes; {viper} in viper"
         )
-        with bar("send") as progress:
+        with progress_bar("send") as progress:
             measured = device.put_model(model.data, progress=progress)
         print(f"verified   {measured['vectors']} test vectors give the laptop's bytes on the kit")
         more = {"predicted": predicted, "operations": operations, "kernels": kernels}
@@ -117,15 +122,18 @@ def deployed(model: Model, kit: Kit) -> Iterator[tuple[Device, dict]]:
 
 
 def kernels_of(model: Model) -> list[str]:
-    """What runs each operation of a model that was fitted to a kit: "viper", the kit's own kernels,
-    or "machine", machine code, or "" where that of an operation before has done its work."""
-    found = section.read(model.data)
-    steps = [step[0] for step in found.steps] if found else [section.VIPER] * len(model.operations)
+    """What runs each operation of a model that is fitted to a kit.
+
+    "machine" is machine code, "viper" the kit's own kernels, and "" an operation that the machine
+    code of an earlier operation includes.
+    """
+    code = section.read(model.data)
+    steps = [step[0] for step in code.steps] if code else [section.VIPER] * len(model.operations)
     return [{section.VIPER: "viper", section.NOTHING: ""}.get(step, "machine") for step in steps]
 
 
 def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Each int8 sample on the kit: its output bytes, (N, outputs), and its latency in us, (N,)."""
+    """Run int8 samples (N, ...) on the kit: outputs (N, outputs) and latencies in us (N,)."""
     outputs, latencies = [], []
     for sample in tqdm(x, desc="run", unit="sample", leave=False, disable=None):
         output, us = device.run(sample.tobytes())
@@ -134,13 +142,21 @@ def run_samples(device: Device, x: NDArray) -> tuple[NDArray[np.int8], NDArray[n
     return np.array(outputs, np.int8), np.array(latencies, np.int64)
 
 
+def percentiles(us: NDArray[np.int64]) -> dict[str, int]:
+    """The median and the 95th percentile of latencies in microseconds."""
+    return {f"p{p}": int(np.percentile(us, p)) for p in (50, 95)}
+
+
 def accuracy(outputs: NDArray, labels: NDArray) -> float:
-    """Fraction of samples, 0 to 1, whose largest output is at the label."""
+    """The fraction of samples, 0 to 1, whose largest output is at the label."""
     return float((outputs.argmax(1) == labels).mean())
 
 
 def stratified(labels: NDArray, limit: int) -> NDArray[np.int64]:
-    """Up to `limit` samples, the classes in turn, so that a few show all of them."""
+    """The indices of at most `limit` samples, sorted, the classes represented evenly.
+
+    labels: (N,).
+    """
     turns = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         turns[labels == label] = np.arange((labels == label).sum())
@@ -153,8 +169,11 @@ def compare(
     labels: NDArray,
     kit: "Kit | None",
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Laptop and kit on the same samples: the figures that `demo` and `evaluate` report, and the
-    answers, (N,), of the kit, or without one of the laptop."""
+    """Run the same samples on the laptop and on the kit.
+
+    Returns the figures that `demo` and `evaluate` report, and the predicted classes (N,) of the
+    kit, or of the laptop without a kit.
+    """
     expected = model.run_batch(x).reshape(len(x), -1)
     figures: dict[str, Any] = {
         "accuracy_float": None,
@@ -172,13 +191,13 @@ def compare(
     if kit is None:
         return figures, expected.argmax(1)
     with deployed(model, kit) as (device, measured):
-        got, us = run_samples(device, x)
+        outputs, us = run_samples(device, x)
     figures.update(
-        accuracy_kit=accuracy(got, labels),
-        bit_exact=int((got == expected).all(1).sum()),
-        latency_us={f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
+        accuracy_kit=accuracy(outputs, labels),
+        bit_exact=int((outputs == expected).all(1).sum()),
+        latency_us=percentiles(us),
         ram_predicted=measured["predicted"],
         ram_measured=measured["peak"],
         kernels=measured["kernels"],
     )
-    return figures, got.argmax(1)
+    return figures, outputs.argmax(1)

@@ -1,4 +1,4 @@
-"""Files that a command leaves: looked at before the work begins, written whole or not at all."""
+"""Output files: checked before the work begins, written whole or not at all."""
 
 import argparse
 import os
@@ -8,15 +8,15 @@ from tito.errors import TitoError, UsageError
 
 
 def output_file(word: str) -> Path:
-    """A file to be written, as argparse takes it from the command line."""
+    """The type of an argument that names a file to write."""
     path = Path(word)
     folder = path.resolve().parent
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {folder}")
     if path.exists() and not path.is_file():
-        raise argparse.ArgumentTypeError(f"{path} is not a file that can be written anew")
+        raise argparse.ArgumentTypeError(f"{path} is not a file that can be replaced")
     if not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"you may not write in the folder {folder}")
+        raise argparse.ArgumentTypeError(f"you have no permission to write in the folder {folder}")
     return path
 
 
@@ -32,7 +32,7 @@ def late_output_file(word: str, verb: str) -> Path:
 
 
 def write(path: Path, data: bytes, what: str = "wrote") -> None:
-    """Write a file whole or not at all, and say so. Raises TitoError where it cannot be written."""
+    """Write a file whole or not at all, and print its path after `what`. Raises TitoError."""
     new = path.with_name(path.name + ".new")
     try:
         new.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Where tito keeps what must last: in TINYTORCH_HOME if it is set, else in the user's folder."""
+"""Where tito keeps persistent data: in TINYTORCH_HOME if set, else in the user's data folder."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ import platformdirs
 
 
 def data_folder() -> Path:
-    """The folder of what must last, such as the kits' flash images."""
+    """The folder of persistent data, such as the kits' flash images."""
     home = os.environ.get("TINYTORCH_HOME")
     return Path(home) if home else platformdirs.user_data_path("tinytorch")

@@ -12,14 +12,17 @@ from tinytorch.modelfile.runtime import Model
 from tinytorch.sensing import spotting
 from tinytorch.sensing.mel import samples_of
 from tito.board.device import Device
-from tito.evaluation import accuracy, deployed, stratified
+from tito.evaluation import accuracy, deployed, percentiles, stratified
 from tito.kits.open import Kit
 
 
 @dataclass
 class ClipRun:
-    """Clips on a kit: the bytes after each step, (N, steps, labels) int8; the microseconds of each
-    step; the least free heap in bytes while listening."""
+    """What N clips gave on a kit.
+
+    outputs: int8 (N, steps, labels), after each step. us: the microseconds of each step. free: the
+    smallest free heap while listening, in bytes.
+    """
 
     outputs: NDArray[np.int8]
     us: NDArray[np.int64]
@@ -27,7 +30,7 @@ class ClipRun:
 
 
 def hear(device: Device, model: Model, steps: NDArray[np.int16]) -> ClipRun:
-    """Clips as steps of a stream, (N, steps, samples), through the kit's loaded model."""
+    """Stream clips, int16 (N, steps, samples), through the model that is loaded on the kit."""
     outputs, us, free = [], [], []
     for clip in tqdm(steps, desc="listen", unit="clip", leave=False, disable=None):
         device.listen({"kind": "wire"})
@@ -44,10 +47,11 @@ def hear(device: Device, model: Model, steps: NDArray[np.int16]) -> ClipRun:
 def compare(
     model: Model, recordings: Recordings, split: str, kit: "Kit | None", limit: "int | None"
 ) -> tuple[dict[str, Any], NDArray[np.int64], NDArray[np.int64]]:
-    """Laptop and kit on the same clips: figures as tito.evaluation.compare gives them, the clips'
-    labels and the laptop's answers, (N,).
+    """Run the same clips on the laptop and on the kit.
 
-    limit: how many clips the kit runs. All of them decide the laptop's accuracy.
+    limit: how many clips the kit runs (default: all); the laptop runs all of them.
+    Returns figures as tito.evaluation.compare does, the labels (N,) and the laptop's predictions
+    (N,).
     """
     assert model.features is not None  # Recordings.for_model has refused a model without
     features = model.features
@@ -75,16 +79,16 @@ def compare(
         return figures, labels, answers
     chosen = stratified(labels, limit or len(labels))
     with deployed(model, kit) as (device, measured):
-        got = hear(device, model, steps[chosen])
+        clip_run = hear(device, model, steps[chosen])
     step_seconds = features["step"] * features["hop"] / features["rate"]
-    same = (got.outputs == expected[chosen]).reshape(len(chosen), -1).all(1)
+    same = (clip_run.outputs == expected[chosen]).reshape(len(chosen), -1).all(1)
     figures.update(
-        accuracy_kit=accuracy(got.outputs[:, -1], labels[chosen]),
+        accuracy_kit=accuracy(clip_run.outputs[:, -1], labels[chosen]),
         kit_samples=len(chosen),
         bit_exact=int(same.sum()),
-        latency_us={f"p{p}": int(np.percentile(got.us, p)) for p in (50, 95)},
-        us_per_second=round(float(np.median(got.us)) / step_seconds),
-        free_heap=got.free,
+        latency_us=percentiles(clip_run.us),
+        us_per_second=round(float(np.median(clip_run.us)) / step_seconds),
+        free_heap=clip_run.free,
         ram_predicted=measured["predicted"],
         ram_measured=measured["peak"],
         kernels=measured["kernels"],

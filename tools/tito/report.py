@@ -1,4 +1,4 @@
-"""What a run looks like: a short table in the terminal and one picture."""
+"""Reports: short tables in the terminal, and pictures."""
 
 import io
 import warnings
@@ -30,25 +30,25 @@ def quantized(model: Model) -> None:
     print(f"quantized  int8, {len(model.data):,} bytes with {model.vectors} test vectors")
 
 
-def layers(found: Sequence[Layer], kept_exact: Sequence[str]) -> None:
-    """What became of each layer in integers, and why layers stayed exact that were not to."""
-    rows = [
+def layers(rows: Sequence[Layer], kept_exact: Sequence[str]) -> None:
+    """Print how each layer was quantized, and why layers stayed exact despite --tier lane."""
+    lines = [
         (
             row.layer,
             f"{row.tier:5}  weights {row.weight_bits:4.1f} bits"
             f"{'' if row.group is None else f' in groups of {row.group}':20}"
             f"  multipliers {row.multiplier_bits:4.1f} bits",
         )
-        for row in found
+        for row in rows
     ]
-    table(rows, "layers")
+    table(lines, "layers")
     for sentence in kept_exact:
         print(sentence)
     print()
 
 
 def comparison(result: Mapping[str, Any], title: str) -> None:
-    """The table that `demo` and `evaluate` end with."""
+    """Print the table at the end of `demo` and `evaluate`."""
     rows = [("samples", f"{result['samples']}")]
     if result["accuracy_float"] is not None:
         rows.append(("accuracy, float on the laptop", percent(result["accuracy_float"])))
@@ -79,11 +79,11 @@ def comparison(result: Mapping[str, Any], title: str) -> None:
     if "false_accepts_per_hour" in result:
         rows += [
             (
-                f"made up in {result['stream_seconds']} s of other sound",
-                f"{result['false_accepts_per_hour']:.0f} an hour at threshold "
+                f"false accepts in {result['stream_seconds']} s of other sound",
+                f"{result['false_accepts_per_hour']:.0f} per hour at threshold "
                 f"{result['threshold']} of 255",
             ),
-            ("keywords missed there", percent(result["false_rejects"])),
+            ("false rejects at that threshold", percent(result["false_rejects"])),
         ]
     rows.append(("model file", f"{result['model_bytes']:,} bytes"))
     table(rows, title)
@@ -99,7 +99,7 @@ def picture(
     predictions: NDArray,
     where: str,
 ) -> bytes:
-    """A PNG: examples of the data, the training curve, the confusion matrix of the kit's answers.
+    """A PNG: examples of the data, the training curve, the confusion matrix of the predictions.
 
     history: one mapping an epoch with loss and val_loss. examples:
     (label, (T, C) samples).
@@ -128,11 +128,11 @@ def sound_picture(
     curve: "Curve | None",
     threshold: int,
 ) -> bytes:
-    """A PNG: features as the network hears them, training, confusion matrix, and what the detector
-    makes up against what it misses.
+    """A PNG: input features, the training curve, the confusion matrix, and the detector's false
+    accepts per hour against its false rejects.
 
-    examples: (label, (frames, values) int8), each `seconds` long. threshold: the model's own.
-    Without a curve the last part is left out.
+    examples: (label, (frames, values) int8), each `seconds` long. threshold: the
+    model's own. Without a curve the last part is left out.
     """
     figure, parts = _figure(title, 4, 18) if curve else _figure(title, 3, 13)
     left, middle, right = parts[:3]
@@ -148,13 +148,13 @@ def sound_picture(
     if not curve:
         return _png(figure)
     axes = parts[3].subplots()
-    missed = 100 * curve.false_rejects
-    axes.plot(missed, curve.false_accepts, color=ACCENT)
+    rejected = 100 * curve.false_rejects
+    axes.plot(rejected, curve.false_accepts, color=ACCENT)
     accepts, rejects = curve.at(threshold)
     axes.plot([100 * rejects], [accepts], "o", color=WARM, label=f"threshold {threshold} of 255")
     axes.set(
-        xlabel="keywords not heard, or taken for others, %",
-        ylabel="made up in an hour of other words and noise",
+        xlabel="false rejects, %",
+        ylabel="false accepts per hour",
         xlim=(0, min(100, 2 * 100 * rejects + 20)),
         ylim=(0, 3 * accepts + 30),
     )
@@ -202,7 +202,7 @@ def _confusion(
                       color="white" if share[i, j] > 0.5 else INK)  # fmt: skip
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel=f"answer of {where}", ylabel="label")
+    axes.set(xlabel=f"prediction of {where}", ylabel="label")
 
 
 def _png(figure: Any) -> bytes:
@@ -210,7 +210,7 @@ def _png(figure: Any) -> bytes:
 
     png = io.BytesIO()
     with warnings.catch_warnings():
-        # Odd class names: a glyph that the font lacks, or no room. A box shows instead.
+        # A class name may have a glyph that the font lacks, or too little room.
         warnings.simplefilter("ignore")
         figure.savefig(png, dpi=110)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""From a kit with stock MicroPython to a kit that runs our models: `connect(kit)`."""
+"""A kit that runs our models: `connect(kit)` installs the runtime on stock MicroPython."""
 
 import ast
 import base64
@@ -19,7 +19,7 @@ from tito.kits.open import Kit
 
 OLDEST = (1, 23)
 WORK = 30.0  # seconds that a board may take to load and verify a model
-STALL = 2.0  # seconds after which a source gives up waiting for samples, and some more
+STALL = 2.0  # seconds; a little longer than a source waits for samples
 
 # Runs on whatever Python the board has.
 PROBE = f"""
@@ -50,7 +50,7 @@ def put(data): f.write(binascii.a2b_base64(data))
 """
 PIECE = 3000  # bytes of the payload that are sent at once
 
-# Prints the hashes of what is on the flash, as in payload.hashes().
+# Prints the hashes of files on the flash, as payload.hashes() computes them.
 MEASURE = """
 import hashlib
 for path in PATHS:
@@ -60,7 +60,7 @@ for path in PATHS:
 
 
 class Step(NamedTuple):
-    """What a step of listening gave.
+    """The result of a step of listening.
 
     waited_us: microseconds spent waiting for samples; run_us: of the model and its detector; free:
     bytes of the kit's heap, counted at every eighth step, less what is yet to be collected, a few
@@ -105,7 +105,7 @@ class Device(Closing):
         self.stream.wait_ready()
 
     def info(self) -> dict:
-        """What the kit is and has.
+        """Describe the kit.
 
         board (its own name), micropython (version), platform, word (bytes of a machine word),
         frequency (Hz), id, free_ram and free_flash (bytes), and models: a list of dicts of name,
@@ -135,8 +135,8 @@ class Device(Closing):
         name = model.name if name is None else name
         check_name(name)
         data = self.fit(data)
-        there = {m["name"]: m["sha256"] for m in self.info()["models"]}
-        if there.get(name) == data[-32:].hex():
+        installed = {m["name"]: m["sha256"] for m in self.info()["models"]}
+        if installed.get(name) == data[-32:].hex():
             with suppress(TitoError):  # its bytes on the flash may be damaged: send them again then
                 return self.load(name)
         self._send(data, name, progress)
@@ -145,8 +145,7 @@ class Device(Closing):
         return report
 
     def fit(self, data: bytes) -> bytes:
-        """The model file with machine code for this kit's processor, or where there is no such
-        code without any."""
+        """The model file with machine code for this kit's processor, as far as there is any."""
         from tinytorch.machine.attach import attach
         from tinytorch.modelfile.section import attach_section
 
@@ -241,7 +240,7 @@ class Device(Closing):
         return struct.unpack_from("<I", answer)[0], answer[4:]
 
     def stop_listening(self) -> None:
-        """Close the source."""
+        """Stop listening and close the source."""
         self.stream.request(link.STOP_LISTENING)
 
     def delete(self, name: str) -> None:
@@ -257,7 +256,7 @@ class Device(Closing):
 
 
 def check_name(name: str) -> str:
-    """The name itself, if a model can have it on a kit. Raises UsageError if not."""
+    """Return `name` if it is a valid name of a model on a kit. Raises UsageError if not."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
         raise UsageError(
             f"{name!r} cannot name a model on a kit: use up to 32 letters, digits, - and _."
@@ -277,19 +276,19 @@ def connect(kit: Kit, progress: Progress | None = None) -> Device:
         repl.enter()
         python, version, mpy, platform, mark = ast.literal_eval(repl.exec(PROBE).decode().strip())
         _refuse(kit, python, version)
-        ours, there = payload.build(mpy), {}
+        ours, installed = payload.build(mpy), {}
         with suppress(ValueError):  # no mark, or a damaged one
-            there = dict(json.loads(mark))
+            installed = dict(json.loads(mark))
         # Only where the line holds us up may more than one chunk be under way.
         window = 4 if platform in ("rp2", "linux", "darwin") else 1
         device = Device(kit, repl, window, payload.architecture(mpy))
         try:
-            _install(repl, ours, there, progress)
+            _install(repl, ours, installed, progress)
             device.start()
         except DeviceError:
-            if not there:
+            if not installed:
                 raise
-            # Somebody changed our files on the board.
+            # Our files on the board were changed.
             repl.soft_reset()
             _install(repl, ours, {}, progress)
             device.start()
@@ -309,20 +308,20 @@ def _refuse(kit: Kit, python: str, version: tuple[int, ...]) -> None:
 
 
 def _install(
-    repl: Repl, ours: dict[str, bytes], there: dict[str, str], progress: Progress | None
+    repl: Repl, ours: dict[str, bytes], installed: dict[str, str], progress: Progress | None
 ) -> None:
-    """Bring our files on the board's flash from `there` (path -> hash) to `ours`.
+    """Update our files on the board's flash from `installed` (path -> hash) to `ours`.
 
-    They are read back, and the mark that says what is there is written last.
+    The files are read back, and the mark that lists them is written last.
     """
     hashes = payload.hashes(ours)
-    if there == hashes:
+    if installed == hashes:
         return
-    changed = [path for path in ours if there.get(path) != hashes[path]]
+    changed = [path for path in ours if installed.get(path) != hashes[path]]
     total, done = sum(len(ours[path]) for path in changed), 0
     try:
         code, waiting = UNPACK, 0
-        for path in (payload.MARK, *(there.keys() - ours.keys())):
+        for path in (payload.MARK, *(installed.keys() - ours.keys())):
             code += f"clear({path!r})\n"
         for path in changed:
             code += f"begin({path!r})\n"
@@ -338,8 +337,8 @@ def _install(
                 waiting += len(piece)
             code += "f.close()\n"
         repl.exec(code)
-        found = repl.exec(MEASURE.replace("PATHS", repr(changed))).decode().split()
-        if found != [hashes[path] for path in changed]:
+        written = repl.exec(MEASURE.replace("PATHS", repr(changed))).decode().split()
+        if written != [hashes[path] for path in changed]:
             raise TitoError(
                 f"Our files arrived damaged on the kit on {repl.port}: check the cable, try again."
             )

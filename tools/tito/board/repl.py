@@ -145,7 +145,7 @@ class Repl(Closing):
                 )
             raise TitoError(
                 f"The board on {self.port} does not answer: check the cable, press its reset "
-                "button, and see that it has MicroPython 1.23 or later."
+                "button, and check that it has MicroPython 1.23 or later."
             )
         if soft_reset:
             self.soft_reset()
@@ -205,7 +205,7 @@ class Repl(Closing):
 
 
 def _open(port: str) -> serial.Serial:
-    """Open `port` for us alone, or say in one sentence why that cannot be."""
+    """Open `port` exclusively. Raises UsageError or TitoError with the reason."""
     try:
         return serial.Serial(port, BAUD, exclusive=True)
     except ValueError:
@@ -214,12 +214,12 @@ def _open(port: str) -> serial.Serial:
         code, said = error.errno, str(error)
     if code in (errno.ENOENT, errno.ENXIO) or "FileNotFoundError" in said:
         raise UsageError(f"There is no port {port}: `tito kits` lists the kits that are there.")
-    # Windows says PermissionError of a port that someone else has open.
+    # Windows reports PermissionError for a port that another program has open.
     if code in (errno.EBUSY, errno.EAGAIN) or "exclusively" in said or "PermissionError" in said:
         raise TitoError(f"The port {port} is in use by another program: close that first.")
     if code in (errno.EACCES, errno.EPERM):
         raise TitoError(
-            f"You may not open {port}: add yourself to its group (on Linux: sudo usermod -aG "
-            "dialout $USER) and log in again."
+            f"You have no permission to open {port}: add yourself to its group (on Linux: "
+            "sudo usermod -aG dialout $USER) and log in again."
         )
     raise UsageError(f"{port} is not a serial port: `tito kits` lists the kits that are there.")

@@ -46,8 +46,8 @@ class Stream:
 
     def _silent(self) -> TitoError:
         return TitoError(
-            f"The kit on {self._repl.port} stopped answering: see that it is plugged in and try "
-            "again; a transfer goes on where it stopped."
+            f"The kit on {self._repl.port} stopped answering: check that it is plugged in and try "
+            "again; a transfer continues where it stopped."
         )
 
     def wait_ready(self) -> None:
@@ -61,7 +61,7 @@ class Stream:
         """Ask, and return the payload of the answer.
 
         timeout: seconds that the board may take. Raises TitoError with the board's own sentence, or
-        where it does not answer.
+        if it does not answer.
         """
         self._seq = self._seq % 255 + 1
         frame = link.frame(kind, self._seq, payload)
@@ -84,7 +84,7 @@ class Stream:
     def send(self, data: bytes, at: int = 0, progress: Progress | None = None) -> None:
         """Send data[at:] to the transfer that PUT has begun there.
 
-        Raises TitoError where the board cannot write, or does not answer any more.
+        Raises TitoError if the board cannot write or stops answering.
         """
         acked = sent = at
         repeated = -1  # the position from which chunks were last sent again
@@ -112,5 +112,5 @@ class Stream:
                     progress(acked, len(data))
             elif written == acked != repeated:
                 # The board got a later chunk: this one is lost. The other chunks that were under
-                # way will say the same; they are not to have it sent again.
+                # way report the same loss, and must not cause another repetition.
                 repeated = sent = acked

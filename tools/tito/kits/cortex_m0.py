@@ -28,11 +28,11 @@ _BREAKPOINT = 0xBEAB
 
 
 class _Returned(Exception):
-    """The core has come to the breakpoint."""
+    """The core has reached the breakpoint."""
 
 
 class _Faults:
-    """A log for rp2040py: what it warns of, and goes on, is where a real core stops."""
+    """A log for rp2040py that raises its warnings, since a real core stops there."""
 
     def debug(self, part: str, message: str) -> None:
         pass
@@ -107,39 +107,39 @@ class Core:
 
 
 class CoreModel:
-    """A model file with machine code for all of its operations, loaded as the board loads it. That
-    of a stream keeps what it has heard from run to run.
+    """A model file with machine code for all of its operations, loaded as the board loads it.
 
-    core: one that is there already, for this model alone from now on.
+    A model of a stream keeps its past samples from run to run.
+    core: an existing core to use, for this model alone.
     """
 
     def __init__(self, data: bytes, core: "Core | None" = None) -> None:
-        found = section.read(data)
-        if found is None or not all(step[0] for step in found.steps):
+        code = section.read(data)
+        if code is None or not all(step[0] for step in code.steps):
             raise ValueError("An operation has no machine code: it needs a MicroPython to run.")
         model = Model(data)
         self.core = core = core or Core()
-        self._section, self._input, self._output = found, len(model.input), len(model.output)
+        self._section, self._input, self._output = code, len(model.input), len(model.output)
         self._output_shape = model.output_shape
         program = bytearray(model._program)
-        for i, step in enumerate(found.steps):
+        for i, step in enumerate(code.steps):
             for name, value in zip(("x", "x2", "y", "scratch"), step[1:], strict=True):
                 at = RECORD_BYTES * i + 4 * FIELDS.index(name)
                 struct.pack_into("<i", program, at, value)
         self._program = RAM
         self._arena = self._program + -(-len(program) // 16) * 16
-        self._code = self._arena + -(-found.arena_bytes // 16) * 16
-        blocks = [step[0] for step in found.steps if step[0] > 0]
-        part = bytearray(found.data)
-        for block in {*blocks, found.prepare} - {0}:
+        self._code = self._arena + -(-code.arena_bytes // 16) * 16
+        blocks = [step[0] for step in code.steps if step[0] > 0]
+        part = bytearray(code.data)
+        for block in {*blocks, code.prepare} - {0}:
             entry = struct.unpack_from("<I", part, block)[0]
             struct.pack_into("<I", part, block, self._code + entry | 1)
         core.write(self._program, bytes(program))
         core.write(self._code, bytes(part))
         if self._code + len(part) > STACK - 1024:
             raise ValueError("The model does not fit into the RAM.")
-        if found.prepare:
-            self._call(found.prepare)
+        if code.prepare:
+            self._call(code.prepare)
         self._moves = [
             Op(program, RECORD_BYTES * i)
             for i, op in enumerate(model.operations)

@@ -2,8 +2,8 @@
 
 What the virtual kit and the emulated Pico have in common. A kit's process prints one JSON object
 when it is ready ({"port": ...}, or {"error": ...} and exit status 1), takes settings as JSON lines
-on stdin (each answered by one line), and ends at the end of stdin, so it never outlives whoever
-started it.
+on stdin (each answered by one line), and ends at the end of stdin, so that it never outlives the
+process that started it.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Line:
         if link:
             if link.exists() and not link.is_symlink():
                 raise UsageError(
-                    f"{link} is there already, and not a link: give --link another name."
+                    f"{link} is there already and is not a link: give --link another name."
                 )
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class Line:
 
 
 def holder(image: Path) -> str:
-    """Who runs a kit on this flash image: "process 123 (port /dev/pts/4)", or "" for nobody."""
+    """The process that runs a kit on this flash image: "process 123 (port /dev/pts/4)", or ""."""
     lock = image.with_suffix(".lock")
     if not lock.exists():
         return ""
@@ -179,13 +179,13 @@ def open_image(path: Path, name: str, seconds: float = 1.0) -> tuple[Path, IO[st
     if path.stat().st_size != FLASH_BYTES:
         lock.close()
         raise TitoError(
-            f"{path} is not the flash image of a kit: move it away and a new one is made."
+            f"{path} is not the flash image of a kit: move it away, and a new one is created."
         )
     return path, lock
 
 
 class Device(Protocol):
-    """What Line and run() want of a kit."""
+    """What Line and run() need of a kit."""
 
     async def start(self, options: Namespace, image: Path, lock: IO[str]) -> Line: ...
     def set(self, settings: dict) -> dict: ...
@@ -225,7 +225,7 @@ async def _serve(device: Device, name: str, options: Namespace) -> None:
             print(json.dumps({"port": line.port}), flush=True)
             await ended.wait()
         finally:
-            # What was to happen a moment later meets closed files now, and that is all right.
+            # Callbacks that are still due meet closed files; their errors do not matter.
             loop.set_exception_handler(lambda loop, context: None)
             device.stop()
             line.close()

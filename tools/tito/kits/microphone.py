@@ -1,9 +1,8 @@
-"""Microphones of the virtual kits, which hear a recording.
+"""Microphones of the virtual kits, which play a recording.
 
-A recording is heard from the moment in which the board starts its microphone, and at the end there
-is the faint noise of a quiet room. It is as loud as the drivers' defaults expect: with them the
-board gets the recording's own int16 values, but for the DC removal, and to the 12 bits of the ADC
-there.
+A recording starts when the board starts its microphone, and is followed by the faint noise of a
+quiet room. Its level suits the drivers' defaults: with these the board reads the recording's own
+int16 values, apart from the removal of DC, and from the ADC with a resolution of 12 bits.
 """
 
 import wave
@@ -20,7 +19,7 @@ from tito.errors import TitoError
 RATES = 8000, 16000  # at which a virtual microphone can be read
 NANOS = 8  # a cycle of the emulated Pico, at 125 MHz
 NOISE = 8  # of the quiet room, standard deviation
-GAIN = 4  # tinytorch.sensors.i2s has it as its default
+GAIN = 4  # the default of tinytorch.sensors.i2s
 BIAS = 1552  # what an analog microphone's 1.25 V (MAX9814) are on the ADC, of 4096
 
 
@@ -38,7 +37,7 @@ def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArr
         except (OSError, EOFError, wave.Error) as error:
             raise TitoError(f"{sound} cannot be read as a .wav file: {error}.") from None
         if width != 2:
-            raise TitoError(f"{sound} has {8 * width} bits a sample: save it with 16.")
+            raise TitoError(f"{sound} has {8 * width} bits per sample: save it with 16.")
         return np.frombuffer(data, "<i2").reshape(-1, channels).mean(1), own
     what = "The recording"
     if isinstance(sound, Path):
@@ -52,7 +51,7 @@ def read(sound: "Path | NDArray[np.int16]", rate: "float | None") -> tuple[NDArr
             f"{what} is {sound.dtype} of shape {sound.shape}: a sound is int16 of shape (T,)."
         )
     if not rate or rate <= 0:
-        raise TitoError(f"{what} does not say how many samples a second it has: give the rate.")
+        raise TitoError(f"{what} does not state its sample rate: give the rate.")
     return sound.reshape(-1).astype(np.float64), rate
 
 
@@ -68,14 +67,14 @@ def resample(samples: NDArray[Any], old: float, new: float) -> NDArray[Any]:
 
 
 def path_of(image: Path, rate: int) -> Path:
-    """Where the kit with this flash image finds its sound at a rate: int16, little-endian."""
+    """The file with the sound of the kit with this flash image at a rate: little-endian int16."""
     return image.with_suffix(f".sound.{rate}")
 
 
 def write(image: Path, sound: "Path | NDArray[np.int16]", rate: "float | None") -> None:
-    """Let the kit with this flash image hear `sound`, as for read(). Raises TitoError.
+    """Write the sound that the kit with this flash image plays, as for read(). Raises TitoError.
 
-    What is kept is the sound, and after it a second of the room's noise, which goes on for ever.
+    The files hold the sound and a second of the room's noise, which is repeated without end.
     """
     samples, old = read(sound, rate)
     for to in RATES:
@@ -86,7 +85,7 @@ def write(image: Path, sound: "Path | NDArray[np.int16]", rate: "float | None") 
 
 
 class Sound:
-    """What a microphone of the emulated Pico hears; read anew each time it starts."""
+    """The recording for a microphone of the emulated Pico, read again each time that it starts."""
 
     def __init__(self, image: Path) -> None:
         self._image = image

@@ -1,4 +1,4 @@
-"""Kits: every kit is a serial port, whether a board, the virtual kit or the emulated Pico."""
+"""Open, serve and list kits: boards, the virtual kit and the emulated Pico, all serial ports."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Kit(Closing):
     _image: Path | None = field(default=None, repr=False)
 
     def set(self, **settings: object) -> dict:
-        """Change a virtual kit while it runs; faults={...} as in tito.kits.line.Faults, or None."""
+        """Change a running virtual kit: faults={...} as for tito.kits.line.Faults, or None."""
         assert self._process and self._process.stdin
         try:
             os.write(self._process.stdin.fileno(), json.dumps(settings).encode() + b"\n")
@@ -68,7 +68,7 @@ class Kit(Closing):
         self._process.wait()
 
     def close(self) -> None:
-        """Stop a virtual kit; a board is left as it is. May be called more than once."""
+        """Stop a virtual kit; a board stays as it is. May be called more than once."""
         if self._process is None:
             return
         with self._process as process:
@@ -126,7 +126,7 @@ def open_kit(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us, who then end the kit in good order
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the kit
     )
     try:
         port = _answer(process, spec)["port"]
@@ -158,7 +158,7 @@ def serve(
     firmware: Path | None = None,
     announce: Callable[[str], None] = lambda port: print(port, flush=True),
 ) -> None:
-    """Keep a virtual kit running until Ctrl-C or SIGTERM; `announce` is told its port.
+    """Keep a virtual kit running until Ctrl-C or SIGTERM; `announce` is called with its port.
 
     Raises UsageError for another `spec`, TitoError if the kit does not start or ends by itself.
     """
@@ -182,7 +182,7 @@ def serve(
 
 @dataclass
 class Row:
-    """A line of `tito kits`. name: what --kit takes. usable: can it be used now? note: details."""
+    """A line of `tito kits`. name: what --kit takes. usable: whether it can be used now."""
 
     name: str
     what: str
@@ -190,7 +190,7 @@ class Row:
     note: str
 
 
-# Vendors whose USB ids MicroPython boards carry: of the chip, or of its USB-serial converter.
+# USB vendors of MicroPython boards: of the chip, or of its USB-serial converter.
 VENDORS = {
     0x2E8A: "Raspberry Pi Pico or another RP2040 / RP2350 board",
     0x303A: "ESP32 (Espressif USB)",
@@ -239,8 +239,8 @@ def _image(name: str) -> Path:
 
 def _no_permission(port: str) -> str:
     return (
-        f"you may not open {port}: add yourself to its group (on Linux: sudo usermod -aG dialout "
-        "$USER) and log in again"
+        f"you have no permission to open {port}: add yourself to its group (on Linux: "
+        "sudo usermod -aG dialout $USER) and log in again"
     )
 
 

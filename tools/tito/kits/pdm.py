@@ -1,11 +1,11 @@
-"""Microphones that speak PDM, and what to take instead.
+"""Boards with PDM microphones, and what to use instead.
 
 MicroPython reads none of them on the RP2040 and the ESP32: machine.I2S is standard (Philips) I2S
 (docs.micropython.org, machine.I2S; github.com/micropython/micropython, discussion 9284 and pull
 requests 8016 and 14176, neither of which was merged).
 """
 
-# What it is, its microphone where that is known, and what MicroPython's own build for it is called.
+# Board, its microphone if known, and the name of MicroPython's build for it.
 PDM = (
     ("Arduino Nano RP2040 Connect", "MP34DT06", "Arduino Nano RP2040 Connect"),
     ("Seeed XIAO ESP32S3 Sense", "", "Seeed XIAO ESP32S3"),
@@ -25,7 +25,7 @@ INSTEAD = (
 
 
 def advice(board: str) -> str:
-    """A sentence on the microphone that a board of this name (Device.info) has itself, or ""."""
+    """A sentence on the PDM microphone of a board of this name (Device.info), or ""."""
     names = [name for name, _, build in PDM if build and board.startswith(f"{build} with ")]
     if not names:
         return ""
@@ -36,6 +36,6 @@ def advice(board: str) -> str:
 
 
 def table() -> str:
-    """All of them, in a sentence."""
+    """A sentence on all of these boards."""
     names = ", ".join(name + (chip and f" ({chip})") for name, chip, _ in PDM)
     return f"Stock MicroPython does not read PDM microphones: {names}; {INSTEAD}."

@@ -36,14 +36,14 @@ RAW_BANNER, FRIENDLY_BANNER, PROMPT = b"raw REPL; CTRL-B to exit\r\n>", b'Type "
 def micropython() -> str:
     """The path of MicroPython's unix port: $MICROPYTHON, this environment's, or the PATH's."""
     beside = Path(sys.executable).with_name("micropython")
-    found = os.environ.get("MICROPYTHON") or (str(beside) if beside.exists() else None)
-    found = found or shutil.which("micropython")
-    if not found:
+    path = os.environ.get("MICROPYTHON") or (str(beside) if beside.exists() else None)
+    path = path or shutil.which("micropython")
+    if not path:
         raise TitoError(
-            "There is no MicroPython for the virtual kit here: install a `micropython` (unix port, "
+            "There is no MicroPython for the virtual kit: install a `micropython` (unix port, "
             "1.24 or later) on the PATH, or use --kit pico."
         )
-    return found
+    return path
 
 
 class VirtualKit:
@@ -70,8 +70,8 @@ class VirtualKit:
         except (asyncio.TimeoutError, EOFError):
             self.stop()
             self._line.close()
-            said = self._tail.decode(errors="replace").strip()
-            raise TitoError(f"The program {self._command[0]} does not run: {said}") from None
+            printed = self._tail.decode(errors="replace").strip()
+            raise TitoError(f"The program {self._command[0]} does not run: {printed}") from None
         return self._line
 
     def set(self, settings: dict) -> dict:
@@ -82,13 +82,15 @@ class VirtualKit:
 
     def _boot(self) -> None:
         env = {"KIT_IMAGE": str(self._image), "PATH": os.environ.get("PATH", "")}
-        env["KIT_SOUND"] = str(self._image.with_suffix(".sound"))  # see tito.microphone.path_of
+        env["KIT_SOUND"] = str(
+            self._image.with_suffix(".sound")
+        )  # see tito.kits.microphone.path_of
         if self._raw:
             env["KIT_RAW"] = "1"
         self._rebooting_raw, self._tail = self._raw, b""
         self._up = False
         # The terminal controls the child: when this process dies, however it dies, so does it.
-        # It inherits the lock: whoever starts the next kit waits until it is really gone.
+        # It inherits the lock, so that the next kit waits until this one has really ended.
         os.set_inheritable(self._lock.fileno(), True)
         self._pid, self._console = pty.fork()
         if not self._pid:

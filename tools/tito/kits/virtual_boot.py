@@ -41,8 +41,9 @@ def _boot(names):
             self.number = number
 
     class I2S(io.IOBase):
-        """A port with an INMP441 (see tito.microphone), or with nothing, read like that of a Pico:
-        what comes in real time is kept in pieces of 16 frames of 8 bytes in `ibuf`, and dropped
+        """A port with an INMP441 (see tito.kits.microphone) or with nothing, read like a Pico's.
+
+        What comes in real time is kept in pieces of 16 frames of 8 bytes in `ibuf`, and dropped
         where that is full.
         """
 

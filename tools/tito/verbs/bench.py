@@ -1,7 +1,7 @@
 """tito bench kernels: cycles of our machine code, layer by layer, beside those of C.
 
 Networks and operations run on the emulated Cortex-M0+ without any firmware, where cycles are exact
-and the same in every run; where a MicroPython image for the Pico is at hand, the DS-CNN also runs
+and the same in every run. Where a MicroPython image for the Pico is available, the DS-CNN also runs
 in it, called from Python. Weights are drawn with a fixed seed and batch norm has seen seeded
 inputs: cycles hardly depend on either. Outputs are compared with the laptop's, byte by byte.
 """
@@ -38,7 +38,7 @@ from tito.kits.cortex_m0 import CoreModel
 from tito.kits.firmware import find_firmware
 from tito.kits.open import open_kit
 
-HELP = "Cycles of our machine code on the emulated RP2040, beside those of C."
+HELP = "Compare the cycles of our machine code on the emulated RP2040 with those of C."
 CLOCK = 125_000_000  # Hz
 BACKEND = BACKENDS[BOARDS["rp2040"].architecture]
 Tier = Literal["exact", "lane"]
@@ -70,50 +70,50 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], Shape]] = {
 }
 
 
-def one(layer: nn.Module) -> nn.Sequential:
+def with_relu(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.ReLU())
 
 
 # Single operations, each a network of its own from bytes to bytes: name, layers, input.
 OPERATIONS: list[tuple[str, Callable[[], nn.Sequential], Shape]] = [
     *(
-        (f"pointwise {c} to {c}", lambda c=c: one(nn.Conv2d(c, c, 1)), (c, 25, 5))
+        (f"pointwise {c} to {c}", lambda c=c: with_relu(nn.Conv2d(c, c, 1)), (c, 25, 5))
         for c in (8, 16, 32, 64, 96)
     ),
-    ("pointwise 64 to 64, 10 x 10", lambda: one(nn.Conv2d(64, 64, 1)), (64, 10, 10)),
+    ("pointwise 64 to 64, 10 x 10", lambda: with_relu(nn.Conv2d(64, 64, 1)), (64, 10, 10)),
     *(
         (
             f"depthwise {k} x {k}, {c}",
-            lambda c=c, k=k: one(nn.Conv2d(c, c, k, padding=k // 2, groups=c)),
+            lambda c=c, k=k: with_relu(nn.Conv2d(c, c, k, padding=k // 2, groups=c)),
             (c, h, w),
         )
         for k, c, h, w in ((3, 16, 25, 5), (3, 64, 25, 5), (3, 32, 10, 10), (5, 32, 12, 12))
     ),
     (
         "depthwise 3 x 3 by 2, 32",
-        lambda: one(nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=32)),
+        lambda: with_relu(nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=32)),
         (32, 16, 16),
     ),
-    ("conv 3 x 3, 8 to 16", lambda: one(nn.Conv2d(8, 16, 3, padding=1)), (8, 16, 16)),
-    ("conv 3 x 3 by 2, 16 to 32", lambda: one(nn.Conv2d(16, 32, 3, 2, 1)), (16, 16, 16)),
-    ("conv 5, 16 to 24", lambda: one(nn.Conv1d(16, 24, 5, padding=2)), (16, 64)),
+    ("conv 3 x 3, 8 to 16", lambda: with_relu(nn.Conv2d(8, 16, 3, padding=1)), (8, 16, 16)),
+    ("conv 3 x 3 by 2, 16 to 32", lambda: with_relu(nn.Conv2d(16, 32, 3, 2, 1)), (16, 16, 16)),
+    ("conv 5, 16 to 24", lambda: with_relu(nn.Conv1d(16, 24, 5, padding=2)), (16, 64)),
     ("dense 64 to 12", lambda: nn.Sequential(nn.Linear(64, 12)), (64,)),
-    ("dense 256 to 64", lambda: one(nn.Linear(256, 64)), (256,)),
+    ("dense 256 to 64", lambda: with_relu(nn.Linear(256, 64)), (256,)),
 ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["kernels"])
     parser.add_argument("--model", type=Path, action="append", default=[], metavar="MODEL",
-                   help="a model file of your own, too")  # fmt: skip
+                   help="also measure this model file; may be repeated")  # fmt: skip
     parser.add_argument(
         "--firmware", type=Path, metavar="IMAGE",
-        help="MicroPython UF2 image for the run in real firmware (default: the cache's)",
+        help="MicroPython UF2 image for the run in real firmware (default: the cached one)",
     )  # fmt: skip
-    parser.add_argument("--no-firmware", action="store_true", help="on the bare core only")
+    parser.add_argument("--no-firmware", action="store_true", help="run on the bare core only")
     parser.add_argument(
         "--picture", type=output_file, default=Path("kernels.png"), metavar="FILE.png",
-        help="cycles a MAC of each layer (kernels.png)",
+        help="cycles per MAC of each layer (default: kernels.png)",
     )  # fmt: skip
 
 
@@ -146,7 +146,9 @@ def measure(data: bytes, x: NDArray[np.int8]) -> dict[str, Any]:
     if not all(
         (y == expected).all() for (y, _), expected in zip(runs, model.run_batch(x), strict=True)
     ):
-        raise TitoError(f"{model.name} gives other bytes in machine code: report it.")
+        raise TitoError(
+            f"{model.name} gives other bytes in machine code than on the laptop: report it."
+        )
     layers = [row(choice, n) for choice, n in zip(packed.choices, runs[0][1], strict=True)]
     cycles, work = (
         sum(runs[0][1]),
@@ -206,15 +208,17 @@ print(json.dumps([times[0] - times[1], kernels]))
 
 
 def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]:
-    """One inference on the emulated Pico in MicroPython, called from Python by `predict`; x: the
-    inputs, of which it takes the first."""
+    """One inference on the emulated Pico in MicroPython, called from Python by `predict`.
+
+    x: inputs, of which it takes the first.
+    """
     with open_kit("pico", image) as kit:
         with connect(kit) as device:
             report_of = device.put_model(attach(data, BACKEND.architecture), "bench")
         with Repl(kit.port, kit.timeout_scale) as repl:
             repl.enter()
-            said = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)
-            whole, kernels = json.loads(said)
+            printed = repl.exec(FIRMWARE.format(x=x[0].tobytes()), timeout=60)
+            whole, kernels = json.loads(printed)
         with connect(kit) as device:
             device.delete("bench")
     per_us = CLOCK // 1_000_000
@@ -230,7 +234,7 @@ def in_firmware(data: bytes, x: NDArray[np.int8], image: Path) -> dict[str, Any]
 
 
 def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
-    """The firmware image to run, or None and why not. Raises TitoError for one that is no image."""
+    """The firmware image to run, or None and why. Raises TitoError for a bad --firmware."""
     if args.no_firmware:
         return None, "not asked for"
     try:
@@ -242,7 +246,7 @@ def image_for(args: argparse.Namespace) -> "tuple[Path | None, str]":
 
 
 def run(args: argparse.Namespace) -> dict:
-    # What is wrong with the arguments is said before half a minute of work.
+    # Wrong arguments are reported before half a minute of work.
     image, why = image_for(args)
     models = {str(path): load_model(path) for path in args.model}
     result: dict[str, Any] = {"clock": CLOCK, "c": {"cmsis_nn": C_NETWORK, "best": BEST_C_NETWORK}}
@@ -256,18 +260,18 @@ def run(args: argparse.Namespace) -> dict:
     result["operations"] = []
     print(
         f"\n  {'one operation, bytes to bytes':32}"
-        + "".join(f"{t + ' cycles a MAC':>22}" for t in TIERS)
+        + "".join(f"{t + ' cycles per MAC':>22}" for t in TIERS)
     )
     for name, make, shape in OPERATIONS:
-        found: dict[str, Any] = {"operation": name}
+        by_tier: dict[str, Any] = {"operation": name}
         for tier in TIERS:
             data, x = seeded(make, shape, tier)
             measured = measure(data, x)
-            found[tier] = {
+            by_tier[tier] = {
                 k: measured[k] for k in ("cycles", "predicted", "macs", "cycles_per_mac")
             }
-        result["operations"].append(found)
-        print(f"  {name:32}" + "".join(f"{found[t]['cycles_per_mac']:>22.2f}" for t in TIERS))
+        result["operations"].append(by_tier)
+        print(f"  {name:32}" + "".join(f"{by_tier[t]['cycles_per_mac']:>22.2f}" for t in TIERS))
     result["models"] = {}
     for name, model in models.items():
         x = np.random.default_rng(0).integers(-128, 128, (2, *model.input_shape)).astype(np.int8)
@@ -276,25 +280,25 @@ def run(args: argparse.Namespace) -> dict:
     result["firmware"] = {"skipped": why}
     if image:
         result["firmware"] = {tier: in_firmware(*files[f"ds_cnn.{tier}"], image) for tier in TIERS}
-        for tier, found in result["firmware"].items():
+        for tier, in_image in result["firmware"].items():
             print(
-                f"\nds_cnn, {tier} tier, in {image.name}: {found['cycles']:,} cycles, "
-                f"{found['ms']:.1f} ms; Python's share {found['python_share']:.2%}; heap at the "
-                f"peak {found['heap_peak']:,} bytes"
+                f"\nds_cnn, {tier} tier, in {image.name}: {in_image['cycles']:,} cycles, "
+                f"{in_image['ms']:.1f} ms; Python's share {in_image['python_share']:.2%}; peak "
+                f"heap {in_image['heap_peak']:,} bytes"
             )
     else:
-        print(f"\nThe run in real firmware did not take place: {why}")
+        print(f"\nNo run in real firmware: {why}")
     write(args.picture, picture(result["ds_cnn"]))
     return result
 
 
-def table(title: str, found: dict[str, Any]) -> None:
+def table(title: str, measured: dict[str, Any]) -> None:
     print(f"\n{title}")
     print(
         f"  {'operation':13} {'output':>11} {'MACs':>9} {'kernel':>9} {'lanes':>5} {'cycles':>10} "
-        f"{'predicted':>10} {'a MAC':>6}"
+        f"{'predicted':>10} {'per MAC':>6}"
     )
-    for layer in found["layers"]:
+    for layer in measured["layers"]:
         per_mac = layer["cycles_per_mac"]
         print(
             f"  {layer['operation']:13} {'x'.join(map(str, layer['output'])):>11} "
@@ -303,16 +307,16 @@ def table(title: str, found: dict[str, Any]) -> None:
             f"{'-' if per_mac is None else f'{per_mac:.2f}':>6}"
         )
     print(
-        f"  {'all':13} {'':>11} {found['macs']:>9,} {'':>9} {'':>5} {found['cycles']:>10,} "
-        f"{found['predicted']:>10,} {found['cycles_per_mac']:>6.2f}"
-        f"   {found['ms']:.1f} ms, {found['code_bytes']:,} bytes of code"
+        f"  {'all':13} {'':>11} {measured['macs']:>9,} {'':>9} {'':>5} {measured['cycles']:>10,} "
+        f"{measured['predicted']:>10,} {measured['cycles_per_mac']:>6.2f}"
+        f"   {measured['ms']:.1f} ms, {measured['code_bytes']:,} bytes of code"
     )
-    for note in found["notes"]:
+    for note in measured["notes"]:
         print(f"  {note}")
 
 
 def picture(ds_cnn: dict[str, Any]) -> bytes:
-    """A PNG: cycles a MAC of the DS-CNN's layers in both tiers, beside C's; and the network's."""
+    """A PNG: cycles per MAC of the DS-CNN's layers in both tiers and in C, and whole networks."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -342,7 +346,7 @@ def picture(ds_cnn: dict[str, Any]) -> bytes:
         at = np.arange(len(kept)) + 0.27 * (place - 1)
         drawn = left.bar(at, values, 0.25, label=label, color=color)
         left.bar_label(drawn, fmt="%.1f", fontsize=7, color=report.INK, padding=1)
-    left.set(ylabel="cycles a multiply-accumulate", yscale="log", ylim=(1, 100))
+    left.set(ylabel="cycles per multiply-accumulate", yscale="log", ylim=(1, 100))
     left.set_xticks(np.arange(len(kept)), [f"{i + 1}\n{name}" for i, name in enumerate(names)])
     left.tick_params(axis="x", labelsize=8)
     left.legend(frameon=False, loc="upper right", ncols=3)

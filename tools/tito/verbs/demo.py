@@ -1,4 +1,4 @@
-"""tito demo: one command from recordings to a kit that recognises them."""
+"""tito demo: from recordings to a kit that recognises them, in one command."""
 
 import argparse
 from time import perf_counter
@@ -22,7 +22,7 @@ from tito.evaluation import compare, connect_with_progress, load_recordings, str
 from tito.files import output_file, write
 from tito.kits.open import Kit, open_kit
 
-HELP = "Train, quantize, deploy and run, on a virtual kit by default."
+HELP = "Train, quantize, deploy and run a model, by default on a virtual kit."
 # Test recordings that a kit runs by default; the emulated Pico runs at a fiftieth of real time.
 PICO_SAMPLES, VIRTUAL_CLIPS, PICO_CLIPS = 24, 200, 10
 
@@ -35,20 +35,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=at_least(1),
         metavar="N",
-        help="test recordings that the kit runs (gesture: all, on pico "
-        f"{PICO_SAMPLES}; keyword: {VIRTUAL_CLIPS}, on pico {PICO_CLIPS})",
-    )
-    parser.add_argument("--epochs", type=at_least(1), metavar="N")
-    parser.add_argument(
-        "--width", type=at_least(8), metavar="N", help="keyword: the network's channels"
+        help="test recordings that the kit runs (default: gesture all, on pico "
+        f"{PICO_SAMPLES}; keyword {VIRTUAL_CLIPS}, on pico {PICO_CLIPS})",
     )
     parser.add_argument(
-        "--tier", choices=("exact", "lane"), help="keyword: of the arithmetic; lane unless told"
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N")
-    parser.add_argument("--out", type=output_file, metavar="FILE.tt", help="keep the model here")
+        "--epochs", type=at_least(1), metavar="N",
+        help=f"default: gesture {gesture.EPOCHS}, keyword {keyword.EPOCHS}",
+    )  # fmt: skip
     parser.add_argument(
-        "--picture", type=output_file, metavar="FILE.png", help="gesture.png, or keyword.png"
+        "--width",
+        type=at_least(8),
+        metavar="N",
+        help=f"keyword: the network's channels (default: {keyword.WIDTH})",
+    )
+    parser.add_argument(
+        "--tier", choices=("exact", "lane"), help="keyword: tier of the arithmetic (default: lane)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--out", type=output_file, metavar="FILE.tt", help="also save the model here"
+    )
+    parser.add_argument(
+        "--picture",
+        type=output_file,
+        metavar="FILE.png",
+        help="the picture (default: gesture.png or keyword.png)",
     )
 
 
@@ -70,7 +81,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def demo_gesture(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
-    """Train, quantize, run on the laptop and on the kit, and show it all."""
+    """Train and quantize a gesture network, run it on the laptop and on the kit, and report."""
     start = perf_counter()
     split = recordings.test_split
     trained = gesture.train_gesture(
@@ -132,7 +143,7 @@ def draw_gesture(
 
 
 def demo_keyword(args: argparse.Namespace, recordings: Recordings, kit: Kit) -> dict:
-    """Train, quantize, listen on the laptop and on the kit, and show it all."""
+    """Train and quantize a keyword network, run it on the laptop and on the kit, and report."""
     start = perf_counter()
     split = recordings.test_split
     epochs, width = args.epochs or keyword.EPOCHS, args.width or keyword.WIDTH

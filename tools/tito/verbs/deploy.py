@@ -7,7 +7,7 @@ from tito.arguments import add_kit
 from tito.evaluation import deployed, load_model
 from tito.kits.open import open_kit
 
-HELP = "Send a model to a kit, verify it there, make it the active one."
+HELP = "Send a model to a kit, verify it there and activate it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

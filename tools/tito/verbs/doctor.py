@@ -1,14 +1,14 @@
-"""tito doctor: is everything here that TinyTorch needs?"""
+"""tito doctor: print the checks of what TinyTorch needs."""
 
 import argparse
 
 from tito.doctor import doctor
 
-HELP = "Check that everything that TinyTorch needs is here and works."
+HELP = "Check that everything TinyTorch needs is installed and works."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """Doctor takes no arguments of its own."""
 
 
 def run(args: argparse.Namespace) -> dict:

@@ -11,7 +11,7 @@ from tito.arguments import add_data, add_kit, at_least
 from tito.evaluation import compare, load_model, load_recordings, stratified, takes_sound
 from tito.kits.open import open_kit
 
-HELP = "Accuracy of a model on a split of a data file, also on a kit."
+HELP = "Measure the accuracy of a model on a split of a data file, also on a kit."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""tito kits: the kits that are here, and virtual ones for other programs."""
+"""tito kits: list the kits, or serve a virtual one to other programs."""
 
 import argparse
 import json
@@ -14,11 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     s = actions.add_parser("serve", help="keep a virtual kit running until Ctrl-C")
     s.add_argument("spec", choices=VIRTUAL)
     s.add_argument("--link", type=Path, metavar="PATH", help="a symbolic link to the kit's port")
-    s.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 for pico")
-    # The verb's own --json and --debug, here too, without a default that would undo them.
+    s.add_argument("--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 image for pico")
+    # Also accepted here; without a default, which would override that of the verb.
     for option in ("--json", "--debug"):
         s.add_argument(option, action="store_true", default=argparse.SUPPRESS)
-    s.set_defaults(run=keep)
+    s.set_defaults(run=run_serve)
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict:
     return {"kits": [vars(row) for row in rows]}
 
 
-def keep(args: argparse.Namespace) -> dict:
+def run_serve(args: argparse.Namespace) -> dict:
     def announce(port: str) -> None:
         print(json.dumps({"kit": args.spec, "port": port}) if args.json else port, flush=True)
 

@@ -1,4 +1,4 @@
-"""tito monitor: a kit listens, and the terminal shows what it hears."""
+"""tito monitor: a kit listens, and the terminal shows what it recognises."""
 
 import argparse
 import shutil
@@ -26,36 +26,41 @@ from tito.kits.open import VIRTUAL, Kit, open_kit
 from tito.verbs.data import decibels
 from tito.verbs.record import Source, Stop, pins, replayed
 
-HELP = "Let a kit listen with its model, and watch what it hears."
+HELP = "Let a kit listen with its model, and show what it recognises."
 SOURCES = "wire", "i2s", "adc", "mpu6050"
-MOTION = 25.0  # Hz, of a replayed motion that does not say it
+MOTION = 25.0  # Hz, the rate of a replayed motion whose file does not state it
 SILENT = 4  # of 32768: no microphone is as quiet as that
-SILENCE = 3.0  # seconds of it that are worth a word
+SILENCE = 3.0  # seconds of silence that are reported
 CLIPPED = 3  # steps with the largest sample
 STALLS = 10  # in a row, after which no more samples will come
 REDRAW = 0.1  # seconds
-LAST = 3  # keywords on the screen
-RECENT = 200  # steps whose latency is shown while it listens
+LAST = 3  # keywords that are shown
+RECENT = 200  # steps in the latency that is shown while it listens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_kit(parser, required=True)
     parser.add_argument(
-        "--model", metavar="NAME|FILE.tt", help="on the kit, or to send there (the kit's only one)"
+        "--model",
+        metavar="NAME|FILE.tt",
+        help="a model on the kit, or a file to send (default: the kit's only model)",
     )
     parser.add_argument(
         "--source", choices=SOURCES, default="wire",
-        help="the kit's sensor, or samples from the laptop: its microphone, or --replay (wire)",
+        help="the kit's sensor, or wire: samples from the laptop's microphone or --replay "
+        "(default: wire)",
     )  # fmt: skip
     parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
-        help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
+        help="pins of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
     parser.add_argument(
         "--replay", type=Path, metavar="FILE",
-        help=".wav, .npy or .npz, sent over the wire or sensed by a virtual kit",
+        help="a .wav, .npy or .npz file, sent over the wire or played to a virtual kit's sensor",
     )  # fmt: skip
-    parser.add_argument("--seconds", type=_seconds, metavar="N", help="of listening")
+    parser.add_argument(
+        "--seconds", type=_seconds, metavar="N", help="how long to listen (default: until Ctrl-C)"
+    )
     parser.epilog = pdm.table()
 
 
@@ -65,7 +70,7 @@ def _seconds(word: str) -> float:
     except ValueError:
         seconds = 0
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{word} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{word} is not a number of seconds above 0")
     return seconds
 
 
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> dict:
     if args.replay and not args.replay.is_file():
         raise UsageError(f"There is no file {args.replay} to replay.")
     if args.replay and args.source != "wire" and args.kit not in VIRTUAL:
-        raise UsageError("Only a virtual kit's sensor can be given a --replay: use --source wire.")
+        raise UsageError("Only a virtual kit's sensor takes a --replay: use --source wire.")
     with ExitStack() as stack:
         model = None
         if args.model and (args.model.endswith(".tt") or Path(args.model).is_file()):
@@ -88,7 +93,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _kit(args: argparse.Namespace, model: "Model | None", stack: ExitStack) -> Kit:
-    """The kit; what its motion sensor senses is said when it is opened."""
+    """Open the kit; a replay for its motion sensor is an argument of opening it."""
     settings = {}
     if args.replay and args.source == "mpu6050":
         features = (model.features if model else None) or {}
@@ -112,7 +117,7 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
         kit.play(_recording(args.replay, rate, 1), rate)
     about = device.listen(settings)
     stack.callback(device.stop_listening)
-    own = pdm.advice(device.info()["board"]) if args.source in ("i2s", "adc") else ""
+    advice = pdm.advice(device.info()["board"]) if args.source in ("i2s", "adc") else ""
     rate, channels = about["rate"], about["channels"]
     source: Source | None = None
     seconds = args.seconds
@@ -139,7 +144,7 @@ def _listen(args: argparse.Namespace, kit: Kit, device: Device, stack: ExitStack
     what = "the laptop's microphone" if wire else f"its {args.source}"
     what = f"{args.replay.name} by {args.source}" if args.replay else what
     print(f"listening  {about['name']} on {kit.name} to {what}, {rate:g} Hz")
-    session = ListenSession(about, own)
+    session = ListenSession(about, advice)
     screen = Screen(session)
     with stack.enter_context(Stop()) as stop:
         for step in steps(device, source, about["step_bytes"]):
@@ -163,20 +168,23 @@ def _rate(device: Device) -> float:
 
 
 def _recording(path: Path, rate: float, channels: int) -> NDArray[np.int16]:
-    """Samples to replay, int16 (T, channels) or for one channel (T,), at `rate`.
+    """Read samples to replay at `rate`: int16 (T, channels), or (T,) for one channel.
 
-    Of an .npz file these are the recordings of its split "test", or of all, one after the other.
+    Of an .npz file these are the recordings of the split "test", or of all splits without one, one
+    after the other. Raises TitoError for a file that does not suit the model.
     """
     from tito.kits import microphone
 
-    own = rate
+    file_rate = rate
     if path.suffix.lower() == ".npz":
-        there = collection.load(path)
-        chosen = [i for i, split in enumerate(there.splits) if split == "test"] or range(len(there))
-        samples, own = np.concatenate([there.signal(i) for i in chosen]), there.rate
+        recordings = collection.load(path)
+        chosen = [i for i, split in enumerate(recordings.splits) if split == "test"]
+        chosen = chosen or list(range(len(recordings)))
+        samples = np.concatenate([recordings.signal(i) for i in chosen])
+        file_rate = recordings.rate
     elif channels == 1:
-        found, own = microphone.read(path, rate)
-        samples = np.clip(np.rint(found), -32768, 32767).astype(np.int16)[:, None]
+        sound, file_rate = microphone.read(path, rate)
+        samples = np.clip(np.rint(sound), -32768, 32767).astype(np.int16)[:, None]
     else:
         samples = read_npy(path)
     if samples.ndim != 2 or samples.shape[1] != channels or samples.dtype != np.int16:
@@ -185,11 +193,14 @@ def _recording(path: Path, rate: float, channels: int) -> NDArray[np.int16]:
             f"shape (T, {channels}): replay another recording."
         )
     if channels > 1:
-        if own != rate:
-            raise TitoError(f"{path} has {own:g} samples a second and the model takes {rate:g}.")
+        if file_rate != rate:
+            raise TitoError(
+                f"{path} has {file_rate:g} samples a second and the model takes {rate:g}: replay "
+                "another recording."
+            )
         return samples
-    made = microphone.resample(samples[:, 0].astype(np.float64), own, rate)
-    return np.clip(np.rint(made), -32768, 32767).astype(np.int16)
+    resampled = microphone.resample(samples[:, 0].astype(np.float64), file_rate, rate)
+    return np.clip(np.rint(resampled), -32768, 32767).astype(np.int16)
 
 
 class Replay:
@@ -214,7 +225,7 @@ class Replay:
 
 
 def steps(device: Device, source: "Source | None", size: int) -> Iterator[Step]:
-    """What the kit answers, step by step, until `source` ends; without one the kit has its own."""
+    """Steps of listening until `source` ends; None: the kit reads its own sensor without end."""
     buffer = memoryview(bytearray(size))
     while source is None or source.readinto(buffer) == size:
         yield device.step(bytes(buffer) if source else b"")
@@ -222,10 +233,13 @@ def steps(device: Device, source: "Source | None", size: int) -> Iterator[Step]:
 
 @dataclass
 class ListenSession:
-    """What has been heard so far. about: as Device.listen gives it."""
+    """The events, latencies and warnings of a kit that listens.
+
+    about: what Device.listen returns. advice: a sentence on the board's own microphone, or "".
+    """
 
     about: dict
-    own: str = ""  # on the board's own microphone
+    advice: str = ""
     us: list[int] = field(default_factory=list)
     events: list[tuple[float, str]] = field(default_factory=list)
     scores: bytes = b""
@@ -237,7 +251,7 @@ class ListenSession:
     _stalls: int = 0  # in a row
     _silent: int = 0  # steps in a row
     _clipped: int = 0
-    _said: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.rate = self.about["rate"]
@@ -245,11 +259,11 @@ class ListenSession:
 
     @property
     def seconds(self) -> float:
-        """Of sound, with what was lost of it."""
+        """The length of the input so far, lost samples included."""
         return len(self.us) * self.step_seconds + self.lost / self.rate
 
     def take(self, step: Step, lost: int) -> "tuple[float, str] | None":
-        """The keyword that was recognised at this step, if any, and when."""
+        """Count a step. Returns the time in seconds and the label of an event, or None."""
         self.lost = step.lost + lost
         if step.stalled:
             self.stalls += 1
@@ -271,16 +285,16 @@ class ListenSession:
         return self.events[-1]
 
     def warnings(self) -> Iterator[str]:
-        """A sentence for what is wrong, each said once."""
+        """A sentence for each problem, once."""
         sound = self.about["kind"] == "sound"
         if self._silent * self.step_seconds >= SILENCE:
             sensor = "microphone is connected and not muted" if sound else "sensor is connected"
             yield from self._once(
-                "silent", f"The input is silent: see that the {sensor}. {self.own}".rstrip()
+                "silent", f"The input is silent: check that the {sensor}. {self.advice}".rstrip()
             )
         if sound and self._clipped >= CLIPPED:
             yield from self._once(
-                "clips", "The input clips: go further from the microphone, or speak more softly."
+                "clips", "The input clips: move away from the microphone, or speak more softly."
             )
         if self.lost:
             why = "something keeps the kit from its source"
@@ -291,13 +305,15 @@ class ListenSession:
             yield from self._once("stalls", "The sensor stalls: check its wires and its pins.")
 
     def _once(self, what: str, sentence: str) -> Iterator[str]:
-        if what not in self._said:
-            self._said.add(what)
+        if what not in self._warned:
+            self._warned.add(what)
             yield sentence
 
     def latency(self, last: int = 0) -> tuple[int, int]:
-        """Microseconds of a step: half of the last ones, or of all, are below the first figure, and
-        95 % below the second."""
+        """The median and the 95th percentile of the microseconds of a step.
+
+        last: how many of the last steps count; 0: all.
+        """
         if not self.us:
             return 0, 0
         p50, p95 = np.percentile(self.us[-last:], (50, 95))
@@ -337,7 +353,7 @@ def _summary(figures: dict, session: ListenSession) -> None:
 
 
 class Screen:
-    """Shows a ListenSession: in place on a terminal; in a pipe a line a keyword and a line a second."""
+    """Shows a ListenSession: in place on a terminal, in a pipe a line per keyword and second."""
 
     def __init__(self, session: ListenSession) -> None:
         self.session = session
@@ -370,12 +386,12 @@ class Screen:
             )
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._erase()
         print(line)
 
     def end(self) -> None:
-        """Leave what is shown last."""
+        """Draw the last state."""
         if self._moving:
             self._draw(self._picture())
 
@@ -385,7 +401,7 @@ class Screen:
             self._rows = 0
 
     def _draw(self, rows: list[str]) -> None:
-        # A line that wraps would be more lines than are erased.
+        # Lines are cut at the width: a wrapped line would leave rows that are not erased.
         width = shutil.get_terminal_size().columns - 1
         up = f"\x1b[{self._rows}A\r" if self._rows else ""
         print(up + "".join(f"{row[:width]}\x1b[K\n" for row in rows), end="", flush=True)
@@ -425,6 +441,6 @@ class Screen:
         session = self.session
         p50, _ = session.latency(RECENT)
         return (
-            f"{p50 / 1000:.2f} ms a step ({p50 / 1e4 / session.step_seconds:.0f} %)  free {session.free:,}"
-            f"  lost {session.lost}  stalls {session.stalls}"
+            f"{p50 / 1000:.2f} ms a step ({p50 / 1e4 / session.step_seconds:.0f} %)  "
+            f"free {session.free:,}  lost {session.lost}  stalls {session.stalls}"
         )

@@ -1,4 +1,4 @@
-"""tito plan: what a model will take on a board, before anything is sent."""
+"""tito plan: what a model needs on a board, before anything is sent."""
 
 import argparse
 from pathlib import Path
@@ -13,12 +13,12 @@ from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.operations import kind_of
 from tito.evaluation import load_model
 
-HELP = "Kernels, cycles, memory and code of a model on a board, before it is sent."
+HELP = "Predict kernels, cycles, memory and code size of a model on a board."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("--board", choices=BOARDS, default="rp2040", help="rp2040 by default")
+    parser.add_argument("--board", choices=BOARDS, default="rp2040", help="default: rp2040")
 
 
 def row(choice: Choice, cycles: "int | None") -> dict[str, Any]:
@@ -48,14 +48,14 @@ def run(args: argparse.Namespace) -> dict:
     backend, frequency = board.backend, board.frequency
     packed = pack(model, backend) if backend else None
     fitted = Model(attach(model.data, board.architecture))
-    found = section.read(fitted.data)
+    code = section.read(fitted.data)
     choices = packed.choices if packed else [Choice(op, (-128, 127)) for op in model.operations]
-    # What viper takes was measured where there are kernels to compare it with.
+    # The cycles of viper kernels are known only where there is machine code to compare them with.
     rows = [row(choice, choice.cycles if packed else None) for choice in choices]
     notes = [note for choice in choices for note in choice.notes]
     if not backend:
         notes.append(
-            f"There is no machine code for {args.board}: its viper kernels run everything."
+            f"There is no machine code for {args.board}: viper kernels run every operation."
         )
     result = {
         "board": args.board,
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> dict:
         "cycles": packed.cycles if packed else None,
         "ms": round(packed.cycles / frequency * 1000, 3) if packed and frequency else None,
         "ram": heap.ram(fitted, board.word),
-        "arena_bytes": found.arena_bytes if found else model.arena_bytes,
+        "arena_bytes": code.arena_bytes if code else model.arena_bytes,
         "code_bytes": packed.code_bytes if packed else 0,
-        "section_bytes": len(found.data) if found else 0,
+        "section_bytes": len(code.data) if code else 0,
         "model_bytes": len(model.data),
         "file_bytes": len(fitted.data),
         "operations": rows,
@@ -76,19 +76,19 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def report(model: Model, result: dict[str, Any]) -> None:
-    """The result of `show`, for people."""
+    """Print the result of `run` as tables."""
     print(f"\n{model.name} on {result['board']}")
     print(
         f"  {'operation':13} {'output':>11} {'MACs':>9} {'tier':>5} {'kernel':>9} {'lanes':>5} "
-        f"{'words':>5}  {'layout':11} {'cycles':>10} {'a MAC':>6}"
+        f"{'words':>5}  {'layout':11} {'cycles':>10} {'per MAC':>7}"
     )
-    for each in result["operations"]:
-        cycles, work = each["cycles"], each["macs"]
+    for row in result["operations"]:
+        cycles, work = row["cycles"], row["macs"]
         per_mac = f"{cycles / work:6.2f}" if cycles and work else f"{'-':>6}"
         print(
-            f"  {each['operation']:13} {'x'.join(map(str, each['output'])):>11} {work:>9,} "
-            f"{each['tier'] or '-':>5} {each['kernel']:>9} {each['lanes'] or '-':>5} "
-            f"{each['words'] or '-':>5}  {each['input'] + '>' + each['result']:11} "
+            f"  {row['operation']:13} {'x'.join(map(str, row['output'])):>11} {work:>9,} "
+            f"{row['tier'] or '-':>5} {row['kernel']:>9} {row['lanes'] or '-':>5} "
+            f"{row['words'] or '-':>5}  {row['input'] + '>' + row['result']:11} "
             f"{'-' if cycles is None else f'{cycles:,}':>10} {per_mac}"
         )
     if result["cycles"]:

@@ -12,7 +12,7 @@ from tito.evaluation import deployed, load_model
 from tito.files import output_file, write
 from tito.kits.open import open_kit
 
-HELP = "Work, memory and time of each operation of a model, or layer of a network."
+HELP = "Work, memory and time of each operation of a model, or layer of a float network."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> dict:
     measured: dict[str, Any] = {}
     if args.kit:
         with open_kit(args.kit, args.firmware) as kit, deployed(model, kit) as (device, measured):
-            taken = iter(device.profile())
+            measured_us = iter(device.profile())
             kernels = measured["operations"]
-            times = [next(taken) if kernel else 0 for kernel in kernels]
+            times = [next(measured_us) if kernel else 0 for kernel in kernels]
     rows: list[dict[str, Any]] = []
     for op, kernel, us in zip(model.operations, kernels, times, strict=True):
         rows.append(
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def profile_float(args: argparse.Namespace) -> dict:
-    """Each layer of a network in float, as it trains on this laptop."""
+    """Profile each layer of a float network in training on this laptop."""
     from tinytorch import nn, randn, serialize
     from tinytorch.profile import profile
     from tinytorch.recipes import run as recipes
@@ -97,8 +97,8 @@ def profile_float(args: argparse.Namespace) -> dict:
         trained, _ = gesture.load_gesture(args.model)
         net, shape = trained.net, (trained.features["channels"], trained.features["window"])
     elif kind == "keyword":
-        hearing, _ = keyword.load_keyword(args.model)
-        net, shape = hearing.net, (1, hearing.features["frames"], hearing.features["values"])
+        trained, _ = keyword.load_keyword(args.model)
+        net, shape = trained.net, (1, trained.features["frames"], trained.features["values"])
     else:
         net, about = recipes.load_net(args.model)
         shape = tuple(about["shape"])

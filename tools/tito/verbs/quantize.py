@@ -87,9 +87,9 @@ def _quantized(args: argparse.Namespace, tier: dict[str, Any]) -> tuple[Quantize
     """A network for motion or sound in integers, its test vectors, and the data it was made by."""
     made: tuple[QuantizedNet, NDArray]
     if serialize.load_with_metadata(args.trained)[1].get("kind") == "keyword":
-        hearing, classes = keyword.load_keyword(args.trained)
-        recordings = load_recordings(args.data, "sound").for_model(hearing.features, classes)
-        made = spotting.listening_keyword(hearing, recordings, args.name or "keyword", **tier)
+        trained, classes = keyword.load_keyword(args.trained)
+        recordings = load_recordings(args.data, "sound").for_model(trained.features, classes)
+        made = spotting.listening_keyword(trained, recordings, args.name or "keyword", **tier)
     else:
         trained, classes = gesture.load_gesture(args.trained)
         recordings = load_recordings(args.data).for_model(trained.features, classes)

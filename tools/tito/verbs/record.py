@@ -1,4 +1,4 @@
-"""tito record: words and gestures of one's own, from a kit's sensor or the laptop's microphone."""
+"""tito record: your own words and gestures, from a kit's sensor or the laptop's microphone."""
 
 import argparse
 import shutil
@@ -29,7 +29,7 @@ HELP = "Record words or gestures of your own into a data file."
 Signal = NDArray[np.int16]  # (T, C)
 
 SECONDS = {"keyword": 1.0, "gesture": 2.0}
-RATES = {"keyword": (16000, 8000), "gesture": (25,)}  # Hz, the first that the source can
+RATES = {"keyword": (16000, 8000), "gesture": (25,)}  # Hz, the first that the source supports
 SENSOR = {"keyword": "i2s", "gesture": "mpu6050"}
 CLIP = 1.0  # seconds of a word
 LONGEST = 3600.0  # seconds of a recording
@@ -48,49 +48,71 @@ class Source(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["keyword", "gesture"])
-    parser.add_argument("--label", type=_name, required=True, metavar="NAME", help="the class")
+    parser.add_argument(
+        "--label", type=_name, required=True, metavar="NAME", help="the class of the recordings"
+    )
     add_kit(parser, required=True, more=", or laptop")
     parser.add_argument(
-        "--seconds", type=_seconds, metavar="N", help="of each recording (keyword 1, gesture 2)"
+        "--seconds",
+        type=_seconds,
+        metavar="N",
+        help="length of a recording (default: keyword 1, gesture 2)",
     )
-    parser.add_argument("--count", type=at_least(1), default=1, metavar="N", help="recordings (1)")
+    parser.add_argument(
+        "--count",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="number of recordings (default: 1)",
+    )
     parser.add_argument(
         "--cut", action="store_true",
-        help="of long recordings keep one second around each word",
+        help="keep only one second around each word of a long recording",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=output_file, metavar="FILE.npz",
-        help="the data file, which grows (keyword.npz, gesture.npz)",
+        help="the data file to append to (default: keyword.npz or gesture.npz)",
     )  # fmt: skip
-    parser.add_argument("--split", type=_name, default="train", metavar="NAME", help="(train)")
-    parser.add_argument("--who", type=_name, metavar="NAME", help="who speaks or moves")
-    parser.add_argument("--source", choices=["i2s", "adc", "mpu6050"], help="the kit's sensor")
+    parser.add_argument(
+        "--split", type=_name, default="train", metavar="NAME", help="default: train"
+    )
+    parser.add_argument("--who", type=_name, metavar="NAME", help="the person who speaks or moves")
+    parser.add_argument(
+        "--source",
+        choices=["i2s", "adc", "mpu6050"],
+        help="the kit's sensor (default: keyword i2s, gesture mpu6050)",
+    )
     parser.add_argument(
         "--pins", type=pins, default={}, metavar="NAME=N,...",
-        help="of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
+        help="pins of the sensor: i2s sck, ws, sd; adc pin; mpu6050 bus, sda, scl",
     )  # fmt: skip
     parser.add_argument(
         "--rate", type=at_least(1), metavar="HZ",
-        help="samples a second (the file's; or keyword 16000, else 8000, gesture 25)",
+        help="samples a second (default: the file's; keyword 16000 or else 8000, gesture 25)",
     )  # fmt: skip
-    parser.add_argument("--axes", type=int, choices=[3, 6], help="of a gesture (the file's, or 3)")
     parser.add_argument(
-        "--countdown", type=at_least(0), metavar="N", help="seconds before each recording (3)"
+        "--axes", type=int, choices=[3, 6], help="axes of a gesture (default: the file's, or 3)"
     )
     parser.add_argument(
-        "--replay", type=Path, metavar="FILE", help="what a virtual kit's sensor senses"
+        "--countdown",
+        type=at_least(0),
+        metavar="N",
+        help="seconds before each recording (default: 3, with --replay 0)",
+    )
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="a recording that a virtual kit's sensor plays"
     )
 
 
 def pins(word: str) -> dict[str, int]:
     """The pins of a sensor, for argparse: "sck=16,ws=17" -> {"sck": 16, "ws": 17}."""
-    found = {}
+    numbers = {}
     for part in word.split(","):
         name, _, number = part.partition("=")
         if not name.isidentifier() or not number.isdecimal():
-            raise argparse.ArgumentTypeError(f"{part!r} is no pin: write sck=16,ws=17,sd=18")
-        found[name] = int(number)
-    return found
+            raise argparse.ArgumentTypeError(f"{part!r} is not a pin: write sck=16,ws=17,sd=18")
+        numbers[name] = int(number)
+    return numbers
 
 
 def _name(word: str) -> str:
@@ -104,7 +126,7 @@ def _seconds(word: str) -> float:
     with suppress(ValueError):
         if 0.1 <= float(word) <= LONGEST:
             return float(word)
-    raise argparse.ArgumentTypeError(f"{word} is no number from 0.1 to {LONGEST:g}")
+    raise argparse.ArgumentTypeError(f"{word} is not a number from 0.1 to {LONGEST:g}")
 
 
 class KitSource:
@@ -135,8 +157,8 @@ class KitSource:
 
 
 class Stop:
-    """Ctrl-C while samples come: noted, so that no sample is lost by it; pressed twice, it ends the
-    command at once."""
+    """Catches Ctrl-C while samples come, so that none is lost. Pressed twice, it ends the command
+    at once."""
 
     def __init__(self) -> None:
         self.pressed = False
@@ -157,11 +179,11 @@ class Stop:
 def run(args: argparse.Namespace) -> dict:
     out = args.out or output_file(f"{args.what}.npz")
     _refuse(args)
-    there = collection.load(out) if out.exists() else None
+    existing = collection.load(out) if out.exists() else None
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(args, there))
-        if there:
-            collection.check_fit(out, there, source.rate, source.channels)
+        source = stack.enter_context(_opened(args, existing))
+        if existing:
+            collection.check_fit(out, existing, source.rate, source.channels)
         elif (source.rate >= collection.SOUND) != (args.what == "keyword"):
             raise UsageError(
                 f"A {args.what} is not recorded at {source.rate} Hz: choose another rate."
@@ -172,34 +194,34 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _refuse(args: argparse.Namespace) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Raise UsageError for options that exclude each other."""
     if args.kit == "laptop" and args.what == "gesture":
-        raise UsageError("A laptop feels no motion: name a kit with a motion sensor.")
+        raise UsageError("A laptop feels no motion: use a kit with a motion sensor.")
     if args.kit == "laptop" and (args.source or args.pins):
         raise UsageError("The laptop has its own microphone: leave --source and --pins out.")
     if args.replay and args.kit not in VIRTUAL:
-        raise UsageError("Only a virtual kit's sensor can be given a --replay.")
+        raise UsageError("Only a virtual kit's sensor takes a --replay: leave it out.")
     if args.replay and not args.replay.is_file():
         raise UsageError(f"There is no file {args.replay} to replay.")
     if args.source and (args.source == "mpu6050") != (args.what == "gesture"):
         raise UsageError(f"The sensor {args.source} is not for a {args.what}: leave --source out.")
     if args.what == "keyword" and args.axes:
-        raise UsageError("A microphone has no --axes: leave them out.")
+        raise UsageError("A microphone has no --axes: leave it out.")
     if args.what == "gesture" and args.cut:
-        raise UsageError("Only words are found by their loudness: leave --cut out.")
+        raise UsageError("Only words can be cut by their loudness: leave --cut out.")
 
 
 @contextmanager
-def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> Iterator[Source]:
-    """The source that the command names, at the file's rate unless told another."""
+def _opened(args: argparse.Namespace, existing: "collection.Collection | None") -> Iterator[Source]:
+    """Open the source that the command names, at --rate or else the rate of the existing file."""
     rates: Sequence[int] = RATES[args.what]
     if args.rate:
         rates = [args.rate]
-    elif there:
-        rates = [round(there.rate)]
+    elif existing:
+        rates = [round(existing.rate)]
     channels = 1
     if args.what == "gesture":
-        channels = args.axes or (there.channels if there else 3)
+        channels = args.axes or (existing.channels if existing else 3)
     with ExitStack() as stack:
         if args.kit == "laptop":
             make: Callable[[int], Source] = LaptopMicrophone
@@ -226,13 +248,17 @@ def _opened(args: argparse.Namespace, there: "collection.Collection | None") -> 
 
 
 def replayed(path: Path, rate: float, stack: ExitStack) -> dict[str, Any]:
-    """The settings of open_kit by which a virtual kit's sensor gives the recordings of a file, one
-    after the other. rate: Hz of an .npy file, which does not say it."""
+    """Arguments of open_kit that let a virtual kit's sensor play the recordings of a file.
+
+    rate: samples a second of an .npy file, which does not state it. stack: removes the temporary
+    file that a motion sensor reads.
+    """
     if path.suffix == ".wav":
         return {"sound": path}
     if path.suffix == ".npz":
-        there = collection.load(path)
-        rate, samples = there.rate, np.concatenate([there.signal(i) for i in range(len(there))])
+        recordings = collection.load(path)
+        rate = recordings.rate
+        samples = np.concatenate([recordings.signal(i) for i in range(len(recordings))])
     else:
         samples = read_npy(path)
     if rate >= collection.SOUND:
@@ -243,8 +269,8 @@ def replayed(path: Path, rate: float, stack: ExitStack) -> dict[str, Any]:
 
 
 class Take(NamedTuple):
-    """What one recording gave. samples: (T, C); lost: samples lost on the way; ended: why it is
-    shorter than it should be, or None; "" where somebody pressed Ctrl-C."""
+    """One recording. samples: (T, C). lost: samples lost on the way. ended: why the recording is
+    shorter than it should be, "" for Ctrl-C, or None if it is complete."""
 
     samples: Signal
     lost: int
@@ -252,7 +278,7 @@ class Take(NamedTuple):
 
 
 class Session:
-    """One recording after the other; the file is complete after each."""
+    """Makes one recording after the other; the file is complete after each."""
 
     def __init__(self, args: argparse.Namespace, source: Source, out: Path, stop: Stop) -> None:
         self.args, self.source, self.out, self.stop = args, source, out, stop
@@ -289,7 +315,7 @@ class Session:
         return self.figures
 
     def count_down(self) -> None:
-        """Time to get ready; samples are thrown away, so that none are waiting when it begins."""
+        """Wait, and discard samples, so that no old ones are waiting when the recording begins."""
         seconds = self.args.countdown
         if seconds is None:
             seconds = 0 if self.args.replay else 3
@@ -300,7 +326,7 @@ class Session:
                     self.source.readinto(self.block)
 
     def take(self) -> Take:
-        """One recording, as far as it comes."""
+        """Make one recording, as far as the source gives it."""
         source, parts, fill, ended = self.source, [], 0, None
         lost = source.lost
         screen = Screen(self.head, source, self.samples)
@@ -326,7 +352,7 @@ class Session:
         return Take(np.concatenate(parts), source.lost - lost, ended)
 
     def keep(self, take: Take) -> None:
-        """Put a recording into the file, and say what is odd about it."""
+        """Append a recording to the file, and print warnings about it."""
         args, rate, figures = self.args, self.source.rate, self.figures
         samples = take.samples
         if take.ended is not None:
@@ -337,7 +363,7 @@ class Session:
         if args.cut:
             signals = [samples[at] for at in words(samples[:, 0], rate)]
             print(f"cut        {len(signals)} words")
-        for sentence in self.oddities(samples, take.lost):
+        for sentence in self.warnings(samples, take.lost):
             print(f"note       {sentence}")
         if signals:
             figures["total"] = collection.append(
@@ -346,22 +372,22 @@ class Session:
         figures["recordings"] += len(signals)
         figures["seconds"] = round(figures["seconds"] + sum(map(len, signals)) / rate, 3)
 
-    def oddities(self, samples: Signal, lost: int) -> Iterator[str]:
-        """What a recording's maker should know, a sentence each."""
+    def warnings(self, samples: Signal, lost: int) -> Iterator[str]:
+        """A sentence for each problem of a recording."""
         rate, sound = self.source.rate, self.args.what == "keyword"
         flat = samples.min(0).tolist() == samples.max(0).tolist()
-        # Silence may be what is wanted; but no microphone gives the same number all the time.
+        # Silence may be wanted, but no microphone gives the same number all the time.
         if flat or collection.is_silent(samples, rate) and self.args.label != "_silence_":
             self.figures["silent"] += 1
             yield (
-                "It is silent: see that the microphone is connected and not muted."
+                "It is silent: check that the microphone is connected and not muted."
                 if sound
-                else "Nothing moved: see that the sensor is connected."
+                else "Nothing moved: check that the sensor is connected."
             )
         if collection.is_clipped(samples, rate):
             self.figures["clipped"] += 1
             yield (
-                "It is clipped: go further away from the microphone, or speak more softly."
+                "It is clipped: move away from the microphone, or speak more softly."
                 if sound
                 else "It is clipped: the sensor's range is too small, so move more gently."
             )
@@ -371,9 +397,9 @@ class Session:
 
 
 def words(samples: NDArray[np.int16], rate: float) -> "list[slice]":
-    """Where the words of a long recording (T,) are: one second around each loud part.
+    """Find the words of a long recording (T,): slices of one second around each loud part.
 
-    Loud: within 20 dB of the loudest tenth of a second, and 10 dB above what is usual here.
+    Loud is within 20 dB of the loudest tenth of a second, and 10 dB above the median.
     """
     length, block = round(CLIP * rate), max(1, round(rate / 50))
     if len(samples) <= length:
@@ -383,21 +409,21 @@ def words(samples: NDArray[np.int16], rate: float) -> "list[slice]":
     energy = ((x - np.median(x)).reshape(count, block) ** 2).mean(1)
     energy = np.convolve(energy, np.ones(5) / 5, "same")
     least = max(energy.max() / 100, 10 * float(np.median(energy)), 1.0)
-    found, wide = [], round(length / block)
+    slices, wide = [], round(length / block)
     while energy.max() >= least:
         top = int(energy.argmax())
         first, last = max(0, top - wide // 2), top + wide // 2
         near = energy[first:last]
         middle = first + int((near * np.arange(len(near))).sum() / near.sum() + 0.5)
         start = min(max(0, middle * block + block // 2 - length // 2), len(samples) - length)
-        found.append(slice(start, start + length))
+        slices.append(slice(start, start + length))
         energy[max(0, min(top, middle) - wide // 2) : max(top, middle) + wide // 2] = 0
-    return sorted(found, key=lambda at: at.start)
+    return sorted(slices, key=lambda at: at.start)
 
 
 @contextmanager
 def shown(line: str) -> Iterator[None]:
-    """A line that a terminal shows for a while, and a pipe keeps."""
+    """Show a line on a terminal inside the `with`; a pipe keeps it."""
     if sys.stdout.isatty():
         print(f"\r{line}\x1b[K", end="", flush=True)
         yield
@@ -408,8 +434,8 @@ def shown(line: str) -> Iterator[None]:
 
 
 class Screen:
-    """The signal while it is recorded: on a terminal it moves, sound in a line and motion in a line
-    for each axis; in a pipe there is a line a second."""
+    """Shows the signal while it is recorded: on a terminal a moving line, for motion one per axis;
+    in a pipe one line per second."""
 
     def __init__(self, head: str, source: Source, samples: int) -> None:
         self._head, self._rate, self._samples = head, source.rate, samples
@@ -428,7 +454,7 @@ class Screen:
             self._blocks = "_.:-=+*#"
 
     def show(self, part: Signal, done: int, lost: int) -> None:
-        """part: (n, C), the newest samples; done: samples so far; lost: of them on the way."""
+        """part: the newest samples (n, C). done: samples so far. lost: samples lost so far."""
         if not len(part):
             return
         size = np.abs(part.astype(np.int32)).max(0)
@@ -449,17 +475,17 @@ class Screen:
             print(f"{self._head}  {time}  {level}{missing}")
             self._peak[:] = 0
 
-    def _move(self, part: Signal, size: NDArray[np.int32], said: str) -> None:
+    def _move(self, part: Signal, size: NDArray[np.int32], text: str) -> None:
         if self._sound:
             self._past[0].append(60 + decibels(int(size[0])))
             wave = self._bar(list(self._past[0]), 60)
-            print(f"\r{self._head}  {said}  {wave}\x1b[K", end="", flush=True)
+            print(f"\r{self._head}  {text}  {wave}\x1b[K", end="", flush=True)
             return
-        rows = [f"{self._head}  {said}"]
+        rows = [f"{self._head}  {text}"]
         for c, past in enumerate(self._past):
             past.append(float(part[-1, c]))
-            reach = max(2000.0, *map(abs, past))
-            wave = self._bar([value + reach for value in past], 2 * reach)
+            limit = max(2000.0, *map(abs, past))
+            wave = self._bar([value + limit for value in past], 2 * limit)
             rows.append(f"  {AXES[c] if c < len(AXES) else c} {part[-1, c]:6}  {wave}")
         up = f"\x1b[{len(rows) - 1}A" if self._drawn else ""
         print(f"\r{up}" + "\n".join(f"{row}\x1b[K" for row in rows), end="", flush=True)

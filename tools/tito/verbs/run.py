@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tinytorch.modelfile.runtime import Model
 from tito.arguments import add_kit
 from tito.errors import TitoError, UsageError
-from tito.evaluation import deployed, load_model, run_samples
+from tito.evaluation import deployed, load_model, percentiles, run_samples
 from tito.files import output_file, write
 from tito.kits.open import open_kit
 
@@ -48,13 +48,16 @@ def run(args: argparse.Namespace) -> dict:
         "kit": args.kit,
         "samples": len(x),
         "output": str(args.output),
-        "latency_us": {f"p{p}": int(np.percentile(us, p)) for p in (50, 95)},
+        "latency_us": percentiles(us),
         "kernels": measured["kernels"],
     }
 
 
 def read_inputs(path: Path, model: Model) -> NDArray[Any]:
-    """The samples of a .npy file, (N, *input_shape) or (N, values), as the model's integers."""
+    """Read samples from a .npy file, (N, *input_shape) or (N, values), as the model's integers.
+
+    Raises UsageError if there is no such file, and TitoError if it does not suit the model.
+    """
     if not path.is_file():
         raise UsageError(f"There is no input file {path}.")
     try:
@@ -70,12 +73,12 @@ def read_inputs(path: Path, model: Model) -> NDArray[Any]:
             f"{path} has the shape {x.shape} and the model takes (N, "
             f"{', '.join(map(str, model.input_shape))}): one sample a row."
         )
-    takes = model.input_type
-    if x.dtype.kind == "f" and takes == "int8":
+    expected = model.input_type
+    if x.dtype.kind == "f" and expected == "int8":
         if not np.isfinite(x).all():
-            raise TitoError(f"{path} holds NaN or infinity: repair it or leave these samples out.")
+            raise TitoError(f"{path} holds NaN or infinity: correct or remove those samples.")
         x = model.quantize(x)
-    if x.dtype != takes:
-        also = "float32 or " if takes == "int8" else ""
-        raise TitoError(f"{path} holds {x.dtype} and the model takes {also}{takes}.")
+    if x.dtype != expected:
+        also = "float32 or " if expected == "int8" else ""
+        raise TitoError(f"{path} holds {x.dtype} and the model takes {also}{expected}: convert it.")
     return x.reshape(len(x), *model.input_shape)

@@ -48,19 +48,19 @@ def run(args: argparse.Namespace) -> dict:
     if args.config is not None:
         return train_by(args)
     if args.changes:
-        raise UsageError("--set changes a configuration: give its file, too.")
+        raise UsageError("--set changes a configuration: give its file.")
     start = perf_counter()
     recordings = load_recordings(args.data)
-    hears = recordings.is_sound
-    if args.width and not hears:
+    is_sound = recordings.is_sound
+    if args.width and not is_sound:
         raise UsageError("--width is for recordings of sound.")
-    default = f"{'keyword' if hears else 'gesture'}.safetensors"
+    default = f"{'keyword' if is_sound else 'gesture'}.safetensors"
     out = late_output_file(args.out or default, "train")
     checkpoint = out.with_suffix(".checkpoint")
     if args.resume and not checkpoint.exists():
         raise UsageError(f"There is no {checkpoint} to resume from: train without --resume first.")
     seed, kept = args.seed or 0, {"checkpoint": checkpoint, "resume": args.resume}
-    if hears:
+    if is_sound:
         epochs, width = args.epochs or keyword.EPOCHS, args.width or keyword.WIDTH
         trained = keyword.train_keyword(recordings, seed, epochs, width, **kept)
         keyword.save_keyword(out, trained, recordings.classes)
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> dict:
         trained = gesture.train_gesture(recordings, seed, args.epochs or gesture.EPOCHS, **kept)
         gesture.save_gesture(out, trained, recordings.classes)
     split = recordings.test_split
-    inputs = keyword.keyword_data if hears else gesture.gesture_data
+    inputs = keyword.keyword_data if is_sound else gesture.gesture_data
     data = DataLoader(inputs(recordings, split, trained.features), 256)
     score = evaluate(trained.net, data)
     result = {
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def train_by(args: argparse.Namespace) -> dict:
-    """Train by a configuration; its folder gets the model and how it came about."""
+    """Train by a configuration, whose output folder gets the model, its history and a picture."""
     from tinytorch.recipes import config, run
 
     for name, key in (("data", "data.path"), ("epochs", "train.epochs"), ("seed", "seed")):
@@ -106,7 +106,7 @@ def train_by(args: argparse.Namespace) -> dict:
         )
     try:
         result = run.run(settings, args.resume)
-    except ImportError as error:  # an optional part, which names what to install
+    except ImportError as error:  # its message names the package to install
         raise TitoError(str(error)) from None
     rows = [("epochs", f"{result['epochs']}, the best was {result['best_epoch']}")]
     rows.append(("loss", f"{result['loss']:.4f}"))
