@@ -32,7 +32,7 @@ LISTEN = (
     0x4B  # JSON source (kind, pins), rate, channels, raw -> JSON: open it, for the loaded model
 )
 STEP = 0x4C  # nothing, or position (4 bytes), sound if the source is the wire -> OK: see STEP_HEAD
-SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than ever: the source stalled
+SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than step_bytes: it stalled
 STOP_LISTENING = 0x4E  # close the source
 # Replies.
 READY = 0x61  # the agent has started
