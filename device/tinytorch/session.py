@@ -29,13 +29,14 @@ class Wire:
         self.data = b""
 
     def readinto(self, buf):
+        """Copy what the last STEP brought into buf; returns the bytes copied."""
         n = min(len(buf), len(self.data))
         buf[:n] = self.data[:n]
         self.data = self.data[n:]
         return n
 
     def close(self):
-        pass
+        """Nothing is to be closed."""
 
 
 def _open(settings, rate, channels):
@@ -119,18 +120,23 @@ class ListenSession:
             raise
 
     def about(self):
-        found = {"rate": self.source.rate, "channels": self.source.channels}
+        """The answer to LISTEN: a dict of rate (Hz), channels and step_bytes.
+
+        With a listener also name, labels, kind and warm of its model.
+        """
+        about = {"rate": self.source.rate, "channels": self.source.channels}
         if self.listener:
             model = self.listener.model
-            found["step_bytes"] = len(self.listener.block)
-            found["name"], found["labels"] = model.name, model.labels
-            found["kind"] = model.features["kind"]
-            found["warm"] = self.listener.detector.warm
+            about["step_bytes"] = len(self.listener.block)
+            about["name"], about["labels"] = model.name, model.labels
+            about["kind"] = model.features["kind"]
+            about["warm"] = self.listener.detector.warm
         else:
-            found["step_bytes"] = len(self.samples)
-        return found
+            about["step_bytes"] = len(self.samples)
+        return about
 
     def step(self, payload):
+        """The answer to STEP, see tinytorch_core.link; b"" where the wire owes more sound."""
         listener = self.listener
         if not listener:
             raise ValueError("The kit gives samples only: let it listen with a model.")
@@ -173,6 +179,7 @@ class ListenSession:
         return reply
 
     def raw(self):
+        """The answer to SAMPLES: samples lost so far (4 bytes), then int16 samples."""
         if self.listener:
             raise ValueError("The kit listens with a model: ask it for the samples alone.")
         n = self.source.readinto(self.samples)
@@ -181,7 +188,10 @@ class ListenSession:
 
 
 def answer(agent, kind, payload):
-    """What answers one of the four requests: bytes, or what JSON takes."""
+    """The answer to LISTEN, STEP, SAMPLES or STOP_LISTENING: bytes, or an object for JSON.
+
+    Raises ValueError with one sentence where it fails.
+    """
     try:
         if kind == link.STEP:
             return _session(agent).step(payload)
@@ -197,17 +207,17 @@ def answer(agent, kind, payload):
         gc.threshold(_GARBAGE)
         return session.about()
     except OSError as error:
-        said = error.args[0] if error.args else 0
-        if not isinstance(said, str):
-            said = "The source failed with error %s: check its pins and its wires." % said
+        reason = error.args[0] if error.args else 0
+        if not isinstance(reason, str):
+            reason = "The source failed with error %s: check its pins and its wires." % reason
     except TypeError as error:
-        said = "The source does not take these settings (%s)." % error
+        reason = "The source does not take these settings (%s)." % error
     except MemoryError:
         gc.collect()
-        said = (
+        reason = (
             "Listening needs more memory than the %d bytes that the board has free." % gc.mem_free()
         )
-    raise ValueError(said)
+    raise ValueError(reason)
 
 
 def _session(agent):

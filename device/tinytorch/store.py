@@ -35,11 +35,11 @@ def free():
 
 
 def manifest(name):
-    """What is active: dict of slot, sha256, bytes; or None, also for a file of somebody else's."""
+    """The active model's slot, sha256 and bytes (dict), or None; None for a foreign file, too."""
     try:
         with open(_file(name, "json")) as f:
-            found = json.load(f)
-        return found if found["slot"] in ("a", "b") else None
+            active = json.load(f)
+        return active if active["slot"] in ("a", "b") else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -53,6 +53,7 @@ def path(name):
 
 
 def new_slot(name):
+    """The slot that takes the next model of this name: "a" or "b"."""
     active = manifest(name)
     return "a" if not active or active["slot"] == "b" else "b"
 
@@ -64,14 +65,14 @@ def new_path(name):
 
 def models():
     """The active models: a list of dicts of name, slot, sha256, bytes."""
-    found = []
+    active = []
     for entry in _entries():
         if entry.endswith(".json"):
             model = manifest(entry[:-5])
             if model:
                 model["name"] = entry[:-5]
-                found.append(model)
-    return found
+                active.append(model)
+    return active
 
 
 def activate(name, sha256):

@@ -1,8 +1,8 @@
-"""The one source of chance: initial weights, dropout, shuffling and transforms use `generator`.
+"""The common random generator, of initial weights, dropout, shuffling and transforms.
 
-A data loader's workers run beside the training, in any order. So that chance does not depend on
-it, what a batch draws while it is made comes from a generator of the batch's own: `drawing_from`
-puts it in the place of the common one, for its own thread only.
+A data loader's workers run in parallel, in any order. So that results do not depend on it, each
+batch is made with its own generator: `drawing_from` puts it in place of the common one, in its
+thread only.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +14,13 @@ import numpy as np
 
 
 class Generator(np.random.Generator):
-    """PyTorch's Generator: numpy's, which can be started again."""
+    """PyTorch's Generator: numpy's, with a method to seed it again."""
 
     def __init__(self) -> None:
         super().__init__(np.random.PCG64())
 
     def manual_seed(self, seed: int) -> "Generator":
+        """Seed the generator. Returns self."""
         self.bit_generator.state = np.random.PCG64(seed).state
         return self
 
@@ -31,7 +32,7 @@ _source: ContextVar[Source] = ContextVar("source", default=lambda: _common)
 
 
 class _Current:
-    """The generator of this thread, at the time of each use."""
+    """Forwards to the current generator of the thread."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_source.get()(), name)
@@ -42,7 +43,7 @@ generator = cast(Generator, _Current())
 
 @contextmanager
 def drawing_from(source: Source) -> Iterator[None]:
-    """Within it `generator` is what `source` returns."""
+    """A context in which `generator` is what `source` returns."""
     token = _source.set(source)
     try:
         yield
@@ -51,15 +52,16 @@ def drawing_from(source: Source) -> Iterator[None]:
 
 
 def manual_seed(seed: int) -> Generator:
-    """Start all that is random again from `seed`."""
+    """Seed the common generator, and return it."""
     set_rng_state(np.random.PCG64(seed).state)
     return generator
 
 
 def get_rng_state() -> dict[str, Any]:
-    """Where the generator stands, as plain numbers and strings that fit into JSON."""
+    """The generator's state: a dict of ints and strings that fits into JSON."""
     return dict(generator.bit_generator.state)
 
 
 def set_rng_state(state: Any) -> None:
+    """Set the generator's state to one from `get_rng_state`."""
     generator.bit_generator.state = state

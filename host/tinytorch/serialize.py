@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file, what is not a tensor as JSON in its header."""
+"""Tensors in a safetensors file, with all other values as JSON in its header."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _TENSOR, _TUPLE, _DICT = "$tensor", "$tuple", "$dict"
 
 
 def write(path: "str | Path", content: bytes) -> None:
-    """Write a file; one that was there before stays whole until the new one is."""
+    """Write a file atomically: an earlier one stays whole until the new one replaces it."""
     path = Path(path)
     new = path.with_name(path.name + ".new")
     try:
@@ -40,8 +40,8 @@ def write(path: "str | Path", content: bytes) -> None:
 def save(content: Any, path: "str | Path", metadata: "Mapping[str, Any] | None" = None) -> None:
     """Write a state_dict, or dicts, lists and tuples of tensors, numbers and strings.
 
-    A file that was there before stays whole until the new one is. metadata: anything that fits
-    into JSON. Raises TypeError for what cannot be saved.
+    An earlier file stays whole until the new one replaces it. metadata: anything that fits into
+    JSON. Raises TypeError for what cannot be saved.
     """
     tensors: dict[str, Tensor] = {}
     notes = {"metadata": metadata or {}, "content": pack(content, tensors)}
@@ -51,10 +51,10 @@ def save(content: Any, path: "str | Path", metadata: "Mapping[str, Any] | None" 
 
 
 def load(path: "str | Path") -> Any:
-    """What `save` wrote, or the tensors by name if it was another program.
+    """Read what `save` wrote, or the tensors by name from another program's file.
 
-    float16 and bfloat16, which there are not here, become float32.
-    Raises ValueError for a file that is broken.
+    float16 and bfloat16 become float32. Raises ValueError for a damaged file, FileNotFoundError if
+    there is none.
     """
     tensors, notes = _read(path)
     return unpack(notes["content"], tensors) if notes else tensors

@@ -1,4 +1,4 @@
-"""Features: from sensor samples to the int8 input of a network, in integers on every machine.
+"""Motion features: from sensor samples to a network's int8 input, in integers on every machine.
 
 Motion settings are a dict that travels in the model file:
     {"kind": "motion", "rate": 25.0, "channels": 3, "window": 128, "shift": [5, 5, 5]}
@@ -12,9 +12,13 @@ ZERO_POINT = 0
 
 
 class Motion:
-    """The newest window of a sensor, as a network reads it.
+    """A ring buffer of the newest window, quantized as the network's input.
 
-    `push` takes one sample, `write` puts the window into a model's input; neither allocates.
+    features: a motion model's settings, as above. `push` takes one sample, `write` puts the window
+    into a model's input; neither allocates.
+
+    Attributes: `rate` (Hz), `channels`, `window` (samples), `shift` (bytes, one for each channel).
+
     Raises ValueError for settings of another kind.
     """
 
@@ -36,7 +40,7 @@ class Motion:
         self._seen = 0
 
     def push(self, sample):
-        """Take one sample (an int for each channel); True once a whole window has been seen."""
+        """Take one sample, an int16 value for each channel; True once a whole window has come."""
         at = self._at
         for c in range(self.channels):
             s = self.shift[c]
@@ -49,7 +53,7 @@ class Motion:
         return self._seen == self.window
 
     def write(self, out):
-        """Copy the window, oldest sample first, into `out`: bytes such as a model's `input`."""
+        """Copy the window, (window, channels) int8, oldest sample first, into the buffer `out`."""
         ring = self._ring
         size = len(ring)
         j = self._at

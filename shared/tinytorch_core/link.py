@@ -1,10 +1,10 @@
-"""The frames of the wire between laptop and board, one format in both directions.
+"""The wire protocol between laptop and board: one frame format in both directions.
 
     0xA5  kind  seq  length (2 bytes)  payload  CRC-32 (4 bytes) of kind up to payload
 
-Numbers are little-endian. Whatever arrives between frames, or as a damaged one, is skipped: the
-receiver looks for the next sync byte in what it already has. A reply carries its request's seq.
-DATA goes in a stream of its own (go-back-N): each payload begins with its position in the file,
+Numbers are little-endian. Bytes between frames and damaged frames are skipped: the
+receiver looks for the next sync byte among the bytes it has. A reply carries its request's seq.
+DATA is a stream of its own (go-back-N): each payload begins with its position in the file,
 and each ACK says up to which position the board has written.
 """
 
@@ -17,8 +17,8 @@ OVERHEAD = HEAD + 4
 _SYNC = bytes((SYNC,))
 PAYLOAD = 1028  # largest payload that a board takes: a DATA frame of 1024 bytes and its position
 
-# Requests, and what their payloads hold. The board answers OK with JSON where nothing else is said.
-INFO = 0x41  # -> what the board is, what is free, its models
+# Requests and their payloads. The board answers OK with JSON unless another answer is given.
+INFO = 0x41  # -> JSON: the board, its free memory, its models
 PUT = 0x42  # JSON name, size, fresh -> JSON at, crc: what the board has of this file
 DATA = 0x43  # position (4 bytes), bytes -> ACK
 END = 0x44  # JSON crc: close the file, read it back, compare
@@ -32,7 +32,7 @@ LISTEN = (
     0x4B  # JSON source (kind, pins), rate, channels, raw -> JSON: open it, for the loaded model
 )
 STEP = 0x4C  # nothing, or position (4 bytes), sound if the source is the wire -> OK: see STEP_HEAD
-SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than ever: the source stalled
+SAMPLES = 0x4D  # -> OK: samples lost so far (4 bytes), samples; fewer than step_bytes: it stalled
 STOP_LISTENING = 0x4E  # close the source
 # Replies.
 READY = 0x61  # the agent has started
@@ -48,7 +48,7 @@ STEP_HEAD = "<IIIIbH"
 
 
 def frame(kind, seq=0, payload=b""):
-    """The bytes of one frame. payload: any buffer of up to 65535 bytes."""
+    """One frame as a bytearray. payload: any buffer of up to 65535 bytes."""
     end = HEAD + len(payload)
     out = bytearray(end + 4)
     struct.pack_into("<BBBH", out, 0, SYNC, kind, seq, len(payload))
@@ -58,7 +58,7 @@ def frame(kind, seq=0, payload=b""):
 
 
 class Reader:
-    """Takes frames out of a stream of bytes, in a buffer that is allocated once.
+    """Parses frames from a stream of bytes, in a buffer that is allocated once.
 
     After `read` has said True, `kind`, `seq` and `payload` (a view, valid until the next `read`)
     are those of the frame.
@@ -76,7 +76,7 @@ class Reader:
     def read(self, readinto):
         """Wait for a frame: True, or False where nothing came in time.
 
-        readinto(view) puts up to len(view) bytes there and returns how many, 0 when time is up.
+        readinto(view) puts up to len(view) bytes there and returns how many, 0 after a timeout.
         It is never asked for more than the frame under way needs, because a board's
         `sys.stdin.buffer.readinto` blocks until it has them all.
         """

@@ -83,9 +83,11 @@ class Module:
         self._register("_parameters", name, parameter)
 
     def add_module(self, name, module):
+        """Add a module under a name, as setting an attribute does."""
         self._register("_modules", name, module)
 
     def forward(self, *args, **kwargs):
+        """The module's output; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def __call__(self, *args, **kwargs):
@@ -101,6 +103,7 @@ class Module:
                 yield name, child
 
     def children(self):
+        """The modules of `named_children`."""
         for _, child in self.named_children():
             yield child
 
@@ -123,6 +126,7 @@ class Module:
                 yield from child.named_modules(memo, path, remove_duplicate)
 
     def modules(self):
+        """The modules of `named_modules`."""
         for _, module in self.named_modules():
             yield module
 
@@ -164,13 +168,16 @@ class Module:
         return self._named_once(("_parameters",), prefix, recurse)
 
     def parameters(self, recurse=True):
+        """The tensors of `named_parameters`."""
         for _, parameter in self.named_parameters("", recurse):
             yield parameter
 
     def named_buffers(self, prefix="", recurse=True):
+        """Each buffer once, as (dotted name, tensor)."""
         return self._named_once(("_buffers",), prefix, recurse)
 
     def buffers(self, recurse=True):
+        """The tensors of `named_buffers`."""
         for _, buffer in self.named_buffers("", recurse):
             yield buffer
 
@@ -208,12 +215,14 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def train(self, mode=True):
+        """Set training mode, here and in all modules below. Returns self."""
         self.training = mode
         for child in self.children():
             child.train(mode)
         return self
 
     def eval(self):
+        """Set evaluation mode. Returns self."""
         return self.train(False)
 
     def extra_repr(self):
@@ -244,7 +253,7 @@ class Module:
 
 
 class Identity(Module):
-    """Gives its input back, whatever it was made with."""
+    """Returns its input; arguments are ignored."""
 
     def __init__(self, *args, **kwargs):
         super().__init__()
@@ -547,7 +556,7 @@ class BatchNorm2d(_BatchNorm):
 
 
 class LayerNorm(Module):
-    """Normalises each sample over its last dimensions, of normalized_shape."""
+    """Normalizes each sample over its last dimensions, whose shape is normalized_shape."""
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True):
         super().__init__()
@@ -611,31 +620,43 @@ class _Activation(Module):
 
 
 class ReLU(_Activation):
+    """max(x, 0), of any shape."""
+
     def forward(self, x):
         return x.relu()
 
 
 class ReLU6(_Activation):
+    """min(max(x, 0), 6), of any shape."""
+
     def forward(self, x):
         return x.relu6()
 
 
 class SiLU(_Activation):
+    """x sigmoid(x), of any shape; also called swish."""
+
     def forward(self, x):
         return x.silu()
 
 
 class Hardswish(_Activation):
+    """x relu6(x + 3) / 6, of any shape."""
+
     def forward(self, x):
         return x.hardswish()
 
 
 class Hardsigmoid(_Activation):
+    """relu6(x + 3) / 6, of any shape."""
+
     def forward(self, x):
         return x.hardsigmoid()
 
 
 class LeakyReLU(_Activation):
+    """x where it is positive, else negative_slope x; of any shape."""
+
     def __init__(self, negative_slope=0.01, inplace=False):
         super().__init__(inplace)
         self.negative_slope = negative_slope
@@ -648,6 +669,8 @@ class LeakyReLU(_Activation):
 
 
 class ELU(_Activation):
+    """x where it is positive, else alpha (exp(x) - 1); of any shape."""
+
     def __init__(self, alpha=1.0, inplace=False):
         super().__init__(inplace)
         self.alpha = alpha
@@ -660,11 +683,15 @@ class ELU(_Activation):
 
 
 class Tanh(Module):
+    """The hyperbolic tangent, of any shape."""
+
     def forward(self, x):
         return x.tanh()
 
 
 class Sigmoid(Module):
+    """1 / (1 + exp(-x)), of any shape."""
+
     def forward(self, x):
         return x.sigmoid()
 
@@ -684,6 +711,8 @@ class GELU(Module):
 
 
 class Softplus(Module):
+    """log(1 + exp(beta x)) / beta, of any shape; x itself where beta x is above the threshold."""
+
     def __init__(self, beta=1.0, threshold=20.0):
         super().__init__()
         self.beta = beta
@@ -697,6 +726,8 @@ class Softplus(Module):
 
 
 class Softmax(Module):
+    """exp(x) / sum(exp(x)) along `dim`."""
+
     def __init__(self, dim):
         super().__init__()
         self.dim = dim
@@ -709,6 +740,8 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
+    """The logarithm of the softmax along `dim`."""
+
     def __init__(self, dim):
         super().__init__()
         self.dim = dim
@@ -744,6 +777,8 @@ class _MaxPool(_Pool):
 
 
 class MaxPool1d(_MaxPool):
+    """(N, C, L) -> (N, C, L'): the maximum of each window."""
+
     dims = 1
 
     def forward(self, x):
@@ -751,6 +786,8 @@ class MaxPool1d(_MaxPool):
 
 
 class MaxPool2d(_MaxPool):
+    """(N, C, H, W) -> (N, C, H', W'): the maximum of each window."""
+
     dims = 2
 
     def forward(self, x):
@@ -758,6 +795,8 @@ class MaxPool2d(_MaxPool):
 
 
 class AvgPool1d(_Pool):
+    """(N, C, L) -> (N, C, L'): the mean of each window, padding included."""
+
     dims = 1
 
     def __init__(self, kernel_size, stride=None, padding=0):
@@ -770,6 +809,8 @@ class AvgPool1d(_Pool):
 
 
 class AvgPool2d(_Pool):
+    """(N, C, H, W) -> (N, C, H', W'): the mean of each window, padding included."""
+
     dims = 2
 
     def forward(self, x):
@@ -793,7 +834,7 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
-    """(N, C, H, W) -> (N, C, *output_size): means over equal parts; None: as many as there are."""
+    """(N, C, H, W) -> (N, C, *output_size): means over equal windows; None: the input's size."""
 
     def forward(self, x):
         return x.adaptive_avg_pool2d(self.output_size)
@@ -803,6 +844,8 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
 
 class Flatten(Module):
+    """Merges the dimensions start_dim to end_dim, both included, into one."""
+
     def __init__(self, start_dim=1, end_dim=-1):
         super().__init__()
         self.start_dim = start_dim

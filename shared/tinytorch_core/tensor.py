@@ -13,7 +13,7 @@ from tinytorch_core import shapes
 
 
 def offsets(shape, strides, start=0):
-    """The places of a strided view's elements, in row-major order."""
+    """The offsets of a strided view's elements, in row-major order."""
     if not shape:
         yield start
     else:
@@ -22,7 +22,7 @@ def offsets(shape, strides, start=0):
 
 
 def expanded(own, shape):
-    """The places of the elements of a tensor of shape `own` when it is broadcast to `shape`."""
+    """The offsets of the elements of a tensor of shape `own` when it is broadcast to `shape`."""
     steps = [s if n > 1 else 0 for n, s in zip(own, shapes.strides(own))]
     return offsets(shape, [0] * (len(shape) - len(own)) + steps)
 
@@ -42,6 +42,7 @@ def windows(x, kernel, stride, padding, dilation=(1, 1)):
 
 
 def sigmoid(v):
+    """1 / (1 + exp(-v)) of a float."""
     return 0.5 + 0.5 * math.tanh(0.5 * v)  # exp(-v) would overflow
 
 
@@ -56,25 +57,31 @@ class Tensor:
 
     @staticmethod
     def full(shape, value):
+        """A tensor of `shape` filled with `value`."""
         return Tensor(array("f", (value for _ in range(shapes.size(shape)))), shape)
 
     @staticmethod
     def zeros(shape):
+        """A tensor of zeros; shape: a tuple."""
         return Tensor.full(shape, 0.0)
 
     @staticmethod
     def ones(shape):
+        """A tensor of ones; shape: a tuple."""
         return Tensor.full(shape, 1.0)
 
     @property
     def ndim(self):
+        """The number of dimensions."""
         return len(self.shape)
 
     @property
     def T(self):
+        """The tensor with its dimensions reversed; a copy."""
         return self.permute(*reversed(range(self.ndim)))
 
     def numel(self):
+        """The number of elements."""
         return len(self.data)
 
     def __len__(self):
@@ -87,19 +94,23 @@ class Tensor:
         return f"tensor({self.tolist()})"
 
     def item(self):
+        """The only element, a float. Raises ValueError where there are several."""
         if len(self.data) != 1:
             raise ValueError(f"item: shape {self.shape} holds {len(self.data)} numbers, not one.")
         return self.data[0]
 
     def tolist(self):
+        """Nested lists of floats; a float for shape ()."""
         return [t.tolist() for t in self] if self.shape else self.data[0]
 
     def detach(self):
+        """The tensor itself: there are no gradients here."""
         return self
 
     # In place.
 
     def copy_(self, other):
+        """Copy the elements of a tensor of the same shape. Raises ValueError for another shape."""
         if other.shape != self.shape:
             raise ValueError(f"copy_: shape {other.shape} does not fit into {self.shape}.")
         for i, value in enumerate(other.data):
@@ -107,12 +118,13 @@ class Tensor:
         return self
 
     def uniform_(self, low=0.0, high=1.0):
+        """Fill from the uniform distribution over [low, high]."""
         for i in range(len(self.data)):
             self.data[i] = random.uniform(low, high)
         return self
 
     def normal_(self, mean=0.0, std=1.0):
-        """(Box and Muller, 1958.)"""
+        """Fill from the normal distribution, by the method of Box and Muller (1958)."""
         for i in range(len(self.data)):
             radius = math.sqrt(-2 * math.log(1 - random.random()))
             self.data[i] = mean + std * radius * math.cos(2 * math.pi * random.random())
@@ -125,18 +137,21 @@ class Tensor:
         return Tensor(array("f", (data[i] for i in offsets(shape, strides, start))), shape)
 
     def reshape(self, *shape):
-        """The same numbers, shared, in another shape: numbers or one tuple; -1 is worked out."""
+        """The same data, shared, in another shape: ints or one tuple; -1 is inferred."""
         return Tensor(self.data, shapes.reshape(self.shape, shapes.given(shape)))
 
     def flatten(self, start_dim=0, end_dim=-1):
+        """Merge the dimensions start_dim to end_dim, both included; the data are shared."""
         return self.reshape(shapes.flatten(self.shape, start_dim, end_dim))
 
     def permute(self, *dims):
+        """The tensor with its dimensions in the order `dims`; a copy."""
         dims = shapes.given(dims)
         strides = shapes.strides(self.shape)
         return self._view([self.shape[d] for d in dims], [strides[d] for d in dims])
 
     def transpose(self, dim0, dim1):
+        """The tensor with two dimensions swapped; a copy."""
         dims = list(range(self.ndim))
         dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
         return self.permute(*dims)
@@ -222,45 +237,57 @@ class Tensor:
         return self._zip("<=", other, lambda a, b: a <= b)
 
     def exp(self):
+        """exp(v), element-wise."""
         return self._map(math.exp)
 
     def log(self):
+        """The natural logarithm, element-wise. Raises ValueError for v <= 0."""
         return self._map(math.log)
 
     def sqrt(self):
+        """The square root, element-wise. Raises ValueError for v < 0."""
         return self._map(math.sqrt)
 
     def tanh(self):
+        """The hyperbolic tangent, element-wise."""
         return self._map(math.tanh)
 
     def sigmoid(self):
+        """1 / (1 + exp(-v)), element-wise."""
         return self._map(sigmoid)
 
     def relu(self):
+        """max(v, 0), element-wise."""
         return self._map(lambda v: v if v > 0 else 0.0)
 
     def relu6(self):
+        """min(max(v, 0), 6), element-wise."""
         return self._map(lambda v: min(max(v, 0.0), 6.0))
 
     def leaky_relu(self, negative_slope=0.01):
+        """v where it is positive, else negative_slope v; element-wise."""
         return self._map(lambda v: v if v > 0 else negative_slope * v)
 
     def elu(self, alpha=1.0):
+        """v where it is positive, else alpha (exp(v) - 1); element-wise."""
         return self._map(lambda v: v if v > 0 else alpha * (math.exp(v) - 1))
 
     def gelu(self, approximate="none"):
-        """v times the normal distribution's share below v; "tanh" comes close to it."""
+        """v times the normal distribution function of v; approximate: "none" or "tanh"."""
         if approximate == "tanh":
             return self._map(lambda v: v * sigmoid(1.5957691216057308 * (v + 0.044715 * v**3)))
         return self._map(lambda v: 0.5 * v * (1 + math.erf(0.7071067811865476 * v)))
 
     def silu(self):
+        """v sigmoid(v), element-wise."""
         return self._map(lambda v: v * sigmoid(v))
 
     def hardsigmoid(self):
+        """relu6(v + 3) / 6, element-wise."""
         return self._map(lambda v: min(max(v + 3, 0.0), 6.0) / 6)
 
     def hardswish(self):
+        """v relu6(v + 3) / 6, element-wise."""
         return self._map(lambda v: v * min(max(v + 3, 0.0), 6.0) / 6)
 
     def softplus(self, beta=1.0, threshold=20.0):
@@ -281,34 +308,40 @@ class Tensor:
 
     def _reduce(self, operation, dim, keepdim, function):
         dims = shapes.axes(operation, dim, self.ndim)
-        kept = [d for d in range(self.ndim) if d not in dims]
-        rows = self.permute(*kept, *dims).data
+        others = [d for d in range(self.ndim) if d not in dims]
+        rows = self.permute(*others, *dims).data
         n = shapes.size([self.shape[d] for d in dims])
         shape = shapes.reduced(self.shape, dims, keepdim)
         values = (function(rows[i * n : i * n + n]) for i in range(shapes.size(shape)))
         return Tensor(array("f", values), shape)
 
     def sum(self, dim=None, keepdim=False):
+        """The sum over `dim`: an int, a sequence, or None for all dimensions."""
         return self._reduce("sum", dim, keepdim, sum)
 
     def mean(self, dim=None, keepdim=False):
+        """The mean over `dim`: an int, a sequence, or None for all dimensions."""
         return self._reduce("mean", dim, keepdim, lambda row: sum(row) / len(row))
 
     def amax(self, dim=None, keepdim=False):
+        """The maximum over `dim`: an int, a sequence, or None for all dimensions."""
         return self._reduce("amax", dim, keepdim, max)
 
     def argmax(self, dim=None, keepdim=False):
-        """Positions as floats; the first one of equals. Over a flat tensor for dim=None."""
+        """Indices as floats, the first of equal maxima; of the flattened tensor for dim=None."""
         return self._reduce("argmax", dim, keepdim, lambda row: list(row).index(max(row)))
 
     def max(self):
+        """The maximum of all elements, of shape ()."""
         return self.amax()
 
     def softmax(self, dim):
+        """exp(v) / sum(exp(v)) along `dim`."""
         e = (self - self.amax(dim, True)).exp()  # shifted, so that exp cannot overflow
         return e / e.sum(dim, True)
 
     def log_softmax(self, dim):
+        """The logarithm of the softmax along `dim`."""
         shifted = self - self.amax(dim, True)
         return shifted - shifted.exp().sum(dim, True).log()
 
@@ -331,7 +364,7 @@ class Tensor:
         return Tensor(rows, self.shape + (d,))
 
     def layer_norm(self, shape, weight=None, bias=None, eps=1e-5):
-        """Normalised over the last dimensions, of this shape. (Ba et al., 2016.)"""
+        """Normalized over the last dimensions, whose shape is `shape` (Ba et al., 2016)."""
         given = [t.shape for t in (weight, bias) if t is not None]
         dims = list(range(-shapes.layer_norm(self.shape, shape, given), 0))
         centred = self - self.mean(dims, True)
@@ -409,16 +442,19 @@ class Tensor:
         return Tensor(out, shape)
 
     def max_pool1d(self, kernel_size, stride=None, padding=0):
+        """(N, C, L) -> (N, C, OL): the maximum of each window."""
         return self._pool("max_pool1d", 1, kernel_size, stride, padding, max)
 
     def max_pool2d(self, kernel_size, stride=None, padding=0):
+        """(N, C, H, W) -> (N, C, OH, OW): the maximum of each window."""
         return self._pool("max_pool2d", 2, kernel_size, stride, padding, max)
 
     def avg_pool1d(self, kernel_size, stride=None, padding=0):
+        """(N, C, L) -> (N, C, OL): the mean of each window, padding included."""
         return self._pool("avg_pool1d", 1, kernel_size, stride, padding, None)
 
     def avg_pool2d(self, kernel_size, stride=None, padding=0):
-        """Zeros of the padding count in the average, as they do in PyTorch."""
+        """(N, C, H, W) -> (N, C, OH, OW): the mean of each window, zeros of padding included."""
         return self._pool("avg_pool2d", 2, kernel_size, stride, padding, None)
 
     def _pool(self, operation, count, kernel, stride, padding, function):
@@ -466,7 +502,7 @@ class Tensor:
         self, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1,
         eps=1e-5, count=None,
     ):  # fmt: skip
-        """Each channel of (N, C, ...) normalised, then scaled and shifted.
+        """Each channel of (N, C, ...) normalized, then scaled and shifted.
 
         In training, or without running statistics, over the batch. Training moves the running
         statistics by `momentum`, with the unbiased variance as in PyTorch, and adds one to count;
@@ -513,8 +549,10 @@ def tensor(values):
 
 
 def zeros(*shape):
+    """A tensor of zeros; shape: ints, or one tuple."""
     return Tensor.zeros(shapes.given(shape))
 
 
 def ones(*shape):
+    """A tensor of ones; shape: ints, or one tuple."""
     return Tensor.ones(shapes.given(shape))

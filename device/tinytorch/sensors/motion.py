@@ -21,6 +21,7 @@ class Paced:
         self._due = None
 
     def readinto(self, buf):
+        """Fill buf with whole samples, each read when it is due; returns the bytes it put there."""
         sample, period = self._sample, self._period
         if self._due is None:
             self._due = time.ticks_us()
@@ -42,7 +43,7 @@ class Paced:
         return at
 
     def close(self):
-        pass
+        """Nothing is to be closed: the sensor keeps running."""
 
 
 def open_mpu6050(rate, channels, bus=0, sda=4, scl=5, address=ADDRESS):

@@ -1,1 +1,1 @@
-"""Recordings: where they come from, how they are kept, what cuts and changes them."""
+"""Recordings: data sets, files, windows and data augmentation."""

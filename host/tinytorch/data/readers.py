@@ -1,4 +1,4 @@
-"""Arrays from files: npz, npy and csv. What cannot be read is named in one sentence."""
+"""Arrays from npz, npy and csv files, with errors of one sentence."""
 
 import csv
 import zipfile
@@ -31,7 +31,7 @@ def _damaged(path: Path, kind: str) -> ValueError:
 
 
 def read_npy(path: "str | Path", mmap: bool = False) -> Array:
-    """The array in an .npy file. mmap: leave it on the disk and read what is used.
+    """The array in an .npy file. mmap: map the file into memory and read on access.
 
     Raises ValueError for another or a damaged file, FileNotFoundError if there is none.
     """
@@ -95,7 +95,7 @@ def read_csv(
 
     label: the column of labels, by name or position: whole numbers become int64, other numbers
     float32, text the position of its class. header: whether the first line names the columns; if
-    not, they are named 0, 1 and so on. Empty lines are passed over.
+    not, they are named 0, 1 and so on. Empty lines are skipped.
     Raises ValueError, with the line and the column, for a cell that is no finite number and for a
     row of another length; FileNotFoundError if there is no file.
     """

@@ -1,4 +1,4 @@
-"""Strokes of a simulated wand, for where no recordings are at hand.
+"""Strokes of a simulated wand, for use without recordings.
 
 A stroke is a path of minimum-jerk moves (Flash and Hogan, 1985) in the plane before a person. The
 wand's accelerometer feels the path's acceleration and gravity, in a hand that tilts, with the
@@ -36,7 +36,7 @@ class Person:
 
 
 def minimum_jerk(steps: int) -> NDArray[np.float64]:
-    """The way from 0 to 1 from rest to rest."""
+    """A minimum-jerk move from 0 to 1, (steps,)."""
     t = np.linspace(0, 1, steps)
     return t**3 * (10 - 15 * t + 6 * t * t)
 
@@ -65,7 +65,7 @@ def _stroke(kind: str, person: Person, rng: np.random.Generator) -> Path:
 
 
 def _other(person: Person, rng: np.random.Generator) -> Path:
-    """What is no gesture: rest, a single swipe, a broken-off gesture, or going about."""
+    """A movement that is no gesture: rest, a single swipe, an aborted gesture, or walking about."""
     kind = rng.integers(4)
     if kind == 0:
         return np.zeros((round(rng.uniform(1.5, 3) * RATE * FINE), 3))
@@ -81,7 +81,7 @@ def _other(person: Person, rng: np.random.Generator) -> Path:
 
 
 def _sense(path: Path, person: Person, rng: np.random.Generator) -> NDArray[np.int16]:
-    """What the accelerometer gives along a path, with a moment of rest on both sides."""
+    """The accelerometer's samples along a path, with rest at both ends: (T, 3) in milli-g."""
     before, after = (round(s * RATE) * FINE for s in rng.uniform(0.1, 1.0, 2))
     path = np.concatenate([path[:1].repeat(before, 0), path, path[-1:].repeat(after, 0)])
     path = path[: len(path) // FINE * FINE]
@@ -98,9 +98,10 @@ def _sense(path: Path, person: Person, rng: np.random.Generator) -> NDArray[np.i
 
 
 def simulate(seed: int = 0) -> Recordings:
-    """Simulated recordings of sixteen people, the same for the same seed; no split shares a person.
+    """Simulated recordings of sixteen people, of whom none is in two splits.
 
-    Classes negative, ring, slope and wing; three axes in milli-g at 25 Hz.
+    The same seed gives the same recordings. Classes negative, ring, slope and wing; three axes in
+    milli-g at 25 Hz.
     """
     rng = np.random.default_rng(seed)
     signals, labels, splits, subjects = [], [], [], []

@@ -1,13 +1,13 @@
-"""Variations of signals and images, as other people, other places and other devices would give.
+"""Data augmentation: random transforms of signals and images.
 
-A signal is (C, T), channels by samples in time; an image (C, H, W). Each transform also takes a
-batch of them, (N, C, T) or (N, C, H, W), in one go, and draws for each sample on its own. It takes
-arrays and tensors, gives back the same kind, and leaves what it got as it was. What computes new
-values gives floats (float64 for float64, else float32); what only moves or hides them keeps their
-type.
+A signal is (C, T), channels by samples in time; an image is (C, H, W). Each transform also takes a
+batch, (N, C, T) or (N, C, H, W), and draws independently for each of its samples. It takes arrays
+and tensors, returns the same kind, and does not change its input. Transforms that compute new
+values return float64 for float64 and float32 for all other types; those that only move or mask
+values keep the type.
 
-Chance comes from the generator that is given with the call, `transform(x, generator)`, and else
-from the common one, which in a DataLoader is the batch's own. p: how likely a sample is changed.
+Random numbers come from the generator passed with the call, `transform(x, generator)` (default: the
+common one, which in a DataLoader is the batch's own). p: the probability that a sample is changed.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ KINDS = {2: ("a signal (C, T)", "(N, C, T)"), 3: ("an image (C, H, W)", "(N, C, 
 
 
 class Compose:
-    """Transforms one after the other; a function of a sample or a batch is one, too."""
+    """Applies transforms in order; any function of a sample or a batch can be one of them."""
 
     def __init__(self, transforms: Iterable[Callable[[Any], Any]]) -> None:
         self.transforms = list(transforms)
@@ -40,17 +40,17 @@ class Compose:
 
 
 class Normalize:
-    """(x - mean) / std. mean, std: numbers, or arrays that broadcast with a sample."""
+    """(x - mean) / std. mean, std: floats, or arrays that broadcast with a sample."""
 
     def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
         self.mean = np.asarray(mean, np.float64)
         self.std = np.asarray(std, np.float64)
         if not np.all(self.std > 0):
-            raise ValueError("Normalize: std must be positive: divide by 1 what never changes.")
+            raise ValueError("Normalize: std must be positive: use 1 for a constant channel.")
 
     @staticmethod
     def fit(data: Any) -> "Normalize":
-        """From a batch (N, C, ...), for each channel; std 1 for one that never changes."""
+        """The mean and std of each channel of (N, C, ...); std 1 for a constant channel."""
         x = np.asarray(data)
         if x.ndim < 2 or not x.size or not np.isfinite(x).all():
             raise ValueError(
@@ -68,7 +68,7 @@ class Normalize:
 
 
 class Transform:
-    """What varies samples of `ndim` dimensions: subclasses write `change`."""
+    """The base class of random transforms of samples with `ndim` dimensions."""
 
     ndim = 2
 
@@ -76,7 +76,7 @@ class Transform:
         self.p = _limit(self, "p", p, 1.0)
 
     def change(self, x: Array, chance: Chance) -> Array:
-        """A batch (N, ...), every sample of it changed; N may be 0."""
+        """Change every sample of a batch (N, ...), where N may be 0; subclasses define it."""
         raise NotImplementedError
 
     def __call__(self, x: Any, generator: Chance | None = None) -> Any:
@@ -111,13 +111,13 @@ def _floats(x: Array) -> Array:
     return x if x.dtype == np.float64 else x.astype(np.float32, copy=False)
 
 
-def _spread(chance: Chance, limit: float, *shape: int) -> Array:
+def _uniform(chance: Chance, limit: float, *shape: int) -> Array:
     return chance.uniform(-limit, limit, shape)
 
 
 def _neighbours(at: Array, n: int) -> tuple[Array, Array, Array]:
-    """For places between the samples 0 to n - 1: the sample before, the one after, and the way
-    from the one to the other, in 0..1. Outside, the samples at the edges go on."""
+    """For positions among samples 0 to n - 1: the sample before, the one after, and the fraction of
+    the distance between them, 0..1. Positions outside are clipped to the edges."""
     at = np.clip(at, 0, n - 1)
     before = np.minimum(at.astype(np.int64), max(n - 2, 0))
     return before, np.minimum(before + 1, n - 1), at - before
@@ -127,7 +127,7 @@ def _neighbours(at: Array, n: int) -> tuple[Array, Array, Array]:
 
 
 class Jitter(Transform):
-    """Normally distributed noise. std: one number, or one for each channel."""
+    """Adds Gaussian noise. std: a float, or one for each channel."""
 
     def __init__(self, std: ArrayLike, p: float = 1.0) -> None:
         super().__init__(p)
@@ -139,7 +139,7 @@ class Jitter(Transform):
 
 
 class Scale(Transform):
-    """Larger or smaller about the mean of each channel, by a factor from 1 / `most` to `most`."""
+    """Scales about the mean of each channel by a random factor from 1 / `most` to `most`."""
 
     def __init__(self, most: float, p: float = 1.0) -> None:
         super().__init__(p)
@@ -147,7 +147,7 @@ class Scale(Transform):
 
     def change(self, x: Array, chance: Chance) -> Array:
         x = _floats(x)
-        factor = np.exp(_spread(chance, np.log(self.most), len(x), 1, 1)).astype(x.dtype)
+        factor = np.exp(_uniform(chance, np.log(self.most), len(x), 1, 1)).astype(x.dtype)
         mean = x.mean(2, keepdims=True)
         return mean + (x - mean) * factor
 
@@ -164,10 +164,10 @@ def rotations(chance: Chance, count: int, degrees: float) -> NDArray[np.float32]
 
 
 class RotateAxes(Transform):
-    """The sensor, turned about a random axis.
+    """Rotates the sensor about a random axis.
 
-    Its channels are groups of three axes, which all turn together; one or two that are left over
-    stay. degrees: standard deviation of the angle.
+    Channels are groups of three axes, which all rotate together; one or two left over are not
+    changed. degrees: standard deviation of the angle.
     """
 
     def __init__(self, degrees: float, p: float = 1.0) -> None:
@@ -189,11 +189,11 @@ class RotateAxes(Transform):
 
 
 class TimeWarp(Transform):
-    """Time runs at another speed, and that speed changes on the way.
+    """Warps time: a random speed, which varies along the signal.
 
-    speed: the largest factor, the smallest is its inverse; bend: the largest swing of a wave, of
-    half a turn to two turns, that moves samples back and forth, as a share of T. Between samples it
-    interpolates; the samples at the edges go on beyond them.
+    speed: the largest factor, the smallest is its inverse; bend: the largest swing of a sine
+    wave of half a period to two periods that moves samples back and forth, as a fraction of T.
+    Samples are interpolated linearly; edge samples are repeated.
     """
 
     def __init__(self, speed: float = 1.25, bend: float = 0.05, p: float = 1.0) -> None:
@@ -205,10 +205,10 @@ class TimeWarp(Transform):
         x = _floats(x)
         n, _, length = x.shape
         time = np.arange(length) - (length - 1) / 2
-        turns = 1.25 + _spread(chance, 0.75, n, 1)
-        wave = np.sin(_spread(chance, np.pi, n, 1) + 2 * np.pi * turns * time / length)
-        at = time * np.exp(_spread(chance, np.log(self.speed), n, 1))
-        at += _spread(chance, self.bend * length, n, 1) * wave + (length - 1) / 2
+        turns = 1.25 + _uniform(chance, 0.75, n, 1)
+        wave = np.sin(_uniform(chance, np.pi, n, 1) + 2 * np.pi * turns * time / length)
+        at = time * np.exp(_uniform(chance, np.log(self.speed), n, 1))
+        at += _uniform(chance, self.bend * length, n, 1) * wave + (length - 1) / 2
         before, after, part = (a[:, None] for a in _neighbours(at, length))
         part = part.astype(x.dtype)
         left, right = (np.take_along_axis(x, index, 2) for index in (before, after))
@@ -216,7 +216,7 @@ class TimeWarp(Transform):
 
 
 class TimeShift(Transform):
-    """Earlier or later by up to `most` as a share of T; the sample at the edge goes on."""
+    """Shifts in time by up to `most`, a fraction of T; the edge sample is repeated."""
 
     def __init__(self, most: float, p: float = 1.0) -> None:
         super().__init__(p)
@@ -224,13 +224,13 @@ class TimeShift(Transform):
 
     def change(self, x: Array, chance: Chance) -> Array:
         n, _, length = x.shape
-        steps = np.rint(_spread(chance, self.most * length, n, 1)).astype(np.int64)
+        steps = np.rint(_uniform(chance, self.most * length, n, 1)).astype(np.int64)
         at = np.clip(np.arange(length) + steps, 0, length - 1)
         return np.take_along_axis(x, at[:, None], 2)
 
 
 class TimeFlip(Transform):
-    """Backwards in time."""
+    """Reverses time."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
@@ -240,7 +240,7 @@ class TimeFlip(Transform):
 
 
 def _crop(owner: Transform, x: Array, size: tuple[int, ...], padding: int, chance: Chance) -> Array:
-    """Pieces of `size` in the last dimensions, each at a place of its own."""
+    """Crops of `size` in the last dimensions, each at its own random position."""
     dims = len(size)
     x = np.pad(x, [(0, 0)] * (x.ndim - dims) + [(padding, padding)] * dims)
     if any(s > n for s, n in zip(size, x.shape[-dims:], strict=True)):
@@ -255,8 +255,8 @@ def _crop(owner: Transform, x: Array, size: tuple[int, ...], padding: int, chanc
 
 
 class TimeCrop(Transform):
-    """A piece of `size` samples, from anywhere: (C, T) -> (C, size). padding: zeros at both ends
-    of the signal before."""
+    """Crops `size` samples at a random position: (C, T) -> (C, size). padding: zeros added to both
+    ends before."""
 
     def __init__(self, size: int, padding: int = 0) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class TimeCrop(Transform):
 
 
 class _Mask(Transform):
-    """A block of up to `size` along each of `dims`, at any place, becomes `value`."""
+    """Sets a random block of up to `size` along each of `dims` to `value`."""
 
     dims: tuple[int, ...]
 
@@ -289,13 +289,13 @@ class _Mask(Transform):
 
 
 class TimeMask(_Mask):
-    """All channels become `value` for a while, of 1 to `size` samples (SpecAugment, 2019)."""
+    """Sets all channels to `value` for 1 to `size` samples (SpecAugment, Park et al., 2019)."""
 
     dims = (-1,)
 
 
 class ChannelMask(_Mask):
-    """1 to `size` neighbouring channels become `value`, as bands of a spectrum (SpecAugment)."""
+    """Sets 1 to `size` neighbouring channels to `value` (SpecAugment, Park et al., 2019)."""
 
     dims = (-2,)
 
@@ -304,8 +304,8 @@ class ChannelMask(_Mask):
 
 
 class RandomCrop(Transform):
-    """A piece from anywhere: (C, H, W) -> (C, *size). size: (height, width), or a number for both;
-    padding: zeros on all four sides before."""
+    """Crops at a random position: (C, H, W) -> (C, *size). size: (height, width), or an int for
+    both; padding: zeros added to all four sides before."""
 
     ndim = 3
 
@@ -320,13 +320,13 @@ class RandomCrop(Transform):
 
 
 class HorizontalFlip(TimeFlip):
-    """Left and right change places."""
+    """Flips left and right."""
 
     ndim = 3
 
 
 class Mask(_Mask):
-    """A rectangle with sides of 1 to `size` becomes `value` (Cutout, DeVries and Taylor, 2017)."""
+    """Sets a rectangle with sides of 1 to `size` to `value` (Cutout, DeVries and Taylor, 2017)."""
 
     ndim = 3
     dims = (-2, -1)
@@ -334,7 +334,7 @@ class Mask(_Mask):
 
 class Affine(Transform):
     """Turned about the middle and moved. degrees: largest turn; shift: largest move, as a share of
-    each side. Between pixels it interpolates; the pixels at the edges go on beyond them."""
+    each side. Pixels are interpolated linearly; edge pixels are repeated."""
 
     ndim = 3
 
@@ -346,8 +346,8 @@ class Affine(Transform):
     def change(self, x: Array, chance: Chance) -> Array:
         x = _floats(x)
         n, _, height, width = x.shape
-        angle = np.deg2rad(_spread(chance, self.degrees, n, 1, 1))
-        down, right = _spread(chance, self.shift, 2, n, 1, 1)
+        angle = np.deg2rad(_uniform(chance, self.degrees, n, 1, 1))
+        down, right = _uniform(chance, self.shift, 2, n, 1, 1)
         row = np.arange(height)[:, None] - (height - 1) / 2
         column = np.arange(width) - (width - 1) / 2
         y = np.cos(angle) * row - np.sin(angle) * column + (height - 1) / 2 + down * height

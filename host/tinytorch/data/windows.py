@@ -1,4 +1,4 @@
-"""Windows of streams, as a network takes them: nothing is copied before a batch is made."""
+"""Sliding windows of streams as network inputs, as views: only batches are copied."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +17,10 @@ def windows(
 ) -> NDArray[Any]:
     """A stream (T, C) or (T,) as windows (N, C, size), one every `step` samples (`size` if None).
 
-    A view that cannot be written to. What is left at the end makes no window; pad: it makes one,
-    for which the stream is copied and its last sample repeated.
-    Raises ValueError for a stream that is shorter than a window, unless it may be padded.
+    The result is a read-only view. pad: complete the last window by repeating the last sample, on a
+    copy of the stream (default: drop an incomplete window).
+
+    Raises ValueError for a stream that is shorter than a window without pad.
     """
     x = np.asarray(stream)
     x = x[:, None] if x.ndim == 1 else x
@@ -47,10 +48,10 @@ def window_labels(
     *,
     pad: bool = False,
 ) -> NDArray[np.int64]:
-    """The label (N,) that most samples of each of `windows` have, the smallest of several.
+    """The most frequent label in each of `windows`, (N,) int64; of equal ones the smallest.
 
-    labels: whole numbers (T,), or segments (start, stop, label), of which later ones cover earlier
-    ones, of a stream of T = `length` samples. -1 stands for samples without a label.
+    labels: ints (T,), or segments (start, stop, label), of which later ones override earlier ones,
+    of a stream of T = `length` samples. -1 stands for samples without a label.
     Raises ValueError for other labels.
     """
     given = np.asarray(labels)
