@@ -35,7 +35,7 @@ from tinytorch_core.nn import Module
 
 _WARM_UP = 2  # runs that are not counted
 
-# Operation -> MACs, from its result, its arrays and its settings.
+# Operation -> MACs, from its result, its arrays and its attributes.
 MACS: dict[ops.Operation, Callable[..., int]] = {
     ops.linear: lambda y, x, weight, *_: x.size * len(weight),
     ops.conv: lambda y, x, weight, *_, **__: y.size * (weight.size // max(1, len(weight))),

@@ -437,10 +437,10 @@ class _Conv(Module):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = shapes.spread(kernel_size, self.dims)
-        self.stride = shapes.spread(stride, self.dims)
-        self.dilation = shapes.spread(dilation, self.dims)
-        self.padding = padding if isinstance(padding, str) else shapes.spread(padding, self.dims)
+        self.kernel_size = shapes.ntuple(kernel_size, self.dims)
+        self.stride = shapes.ntuple(stride, self.dims)
+        self.dilation = shapes.ntuple(dilation, self.dims)
+        self.padding = padding if isinstance(padding, str) else shapes.ntuple(padding, self.dims)
         shapes.padding(type(self).__name__, padding, self.kernel_size, self.stride, self.dilation)
         self.groups = groups
         shape = (out_channels, in_channels // groups) + self.kernel_size
@@ -732,7 +732,7 @@ class _Pool(Module):
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
         for value in (kernel_size, self.stride, padding):
-            shapes.spread(value, self.dims)  # or an error here
+            shapes.ntuple(value, self.dims)  # or an error here
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -763,7 +763,7 @@ class AvgPool1d(_Pool):
     def __init__(self, kernel_size, stride=None, padding=0):
         super().__init__(kernel_size, stride, padding)
         for name in ("kernel_size", "stride", "padding"):
-            setattr(self, name, shapes.spread(getattr(self, name), 1))  # as PyTorch keeps them
+            setattr(self, name, shapes.ntuple(getattr(self, name), 1))  # as PyTorch keeps them
 
     def forward(self, x):
         return x.avg_pool1d(self.kernel_size, self.stride, self.padding)

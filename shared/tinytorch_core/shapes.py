@@ -22,7 +22,7 @@ def strides(shape):
     return tuple(steps)
 
 
-def spread(value, count):
+def ntuple(value, count):
     """An int or a sequence as `count` numbers, one for each spatial dimension."""
     numbers = (value,) * count if isinstance(value, int) else tuple(value)
     if len(numbers) != count:
@@ -130,7 +130,7 @@ def padding(operation, padding, kernel, stride, dilation):
     """
     more = [0, 0] * len(kernel)
     if not isinstance(padding, str):
-        return spread(padding, len(kernel)), more
+        return ntuple(padding, len(kernel)), more
     if padding == "valid":
         return (0,) * len(kernel), more
     if padding != "same" or any(s != 1 for s in stride):

@@ -374,7 +374,7 @@ class Tensor:
         return self._conv("conv1d", 1, weight, bias, stride, padding, dilation, groups)
 
     def _conv(self, operation, count, weight, bias, stride, padding, dilation, groups):
-        stride, dilation = shapes.spread(stride, count), shapes.spread(dilation, count)
+        stride, dilation = shapes.ntuple(stride, count), shapes.ntuple(dilation, count)
         padding, more = shapes.padding(operation, padding, weight.shape[2:], stride, dilation)
         if any(more):
             return self.pad(more)._conv(
@@ -422,9 +422,9 @@ class Tensor:
         return self._pool("avg_pool2d", 2, kernel_size, stride, padding, None)
 
     def _pool(self, operation, count, kernel, stride, padding, function):
-        kernel = shapes.spread(kernel, count)
-        stride = kernel if stride is None else shapes.spread(stride, count)
-        padding = shapes.spread(padding, count)
+        kernel = shapes.ntuple(kernel, count)
+        stride = kernel if stride is None else shapes.ntuple(stride, count)
+        padding = shapes.ntuple(padding, count)
         shape = shapes.pool(operation, self.shape, kernel, stride, padding)
         area = shapes.size(kernel)
         function = function or (lambda row: sum(row) / area)
@@ -436,11 +436,11 @@ class Tensor:
 
     def adaptive_avg_pool1d(self, output_size):
         """(N, C, L) -> (N, C, output_size)."""
-        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.spread(output_size, 1))
+        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.ntuple(output_size, 1))
 
     def adaptive_avg_pool2d(self, output_size):
         """(N, C, H, W) -> (N, C, *output_size)."""
-        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.spread(output_size, 2))
+        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.ntuple(output_size, 2))
 
     def _adaptive_avg_pool(self, operation, sizes):
         parts = shapes.parts(operation, self.shape, sizes)

@@ -24,7 +24,7 @@ class _Recurrent(Module):
 
     gates = 1
     operation: Operation = rnn
-    settings: dict[str, Any]
+    attrs: dict[str, Any]
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
@@ -75,7 +75,7 @@ class _Recurrent(Module):
                 first = [s[len(finals[0])] for s in states]
                 y = apply(
                     type(self).operation, x.linear(*of_input), *first, *of_state,
-                    reverse=bool(reverse), **self.settings,
+                    reverse=bool(reverse), **self.attrs,
                 )  # fmt: skip
                 times = len(x)
                 finals[0].append(y[0 if reverse else times - 1])
@@ -147,7 +147,7 @@ class RNN(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
         self.nonlinearity = nonlinearity
-        self.settings = {"nonlinearity": nonlinearity}
+        self.attrs = {"nonlinearity": nonlinearity}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
@@ -162,7 +162,7 @@ class GRU(_Recurrent):
 
     gates = 3
     operation = gru
-    settings: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
@@ -178,7 +178,7 @@ class LSTM(_Recurrent):
 
     gates = 4
     operation = lstm
-    settings: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None

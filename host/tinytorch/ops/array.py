@@ -1,6 +1,6 @@
 """Every operation on numpy arrays that is not a layer's, its gradient beside it.
 
-An operation takes arrays (and settings by keyword) and returns its result and its gradients: for
+An operation takes arrays (and attributes by keyword) and returns its result and its gradients: for
 each array a function from the gradient of the result to that of the array, or None where there is
 none; where the gradients share work, one function that returns them all. A function may return the
 gradient of a broadcast array in the shape of the result: the tape (tinytorch.autograd) sums it.
@@ -42,9 +42,14 @@ def _place(like: Array, other: Any = None) -> Array | None:
     return memory.empty_like(like)
 
 
+def _binary(function: np.ufunc, a: Array, b: Array) -> Array:
+    """function(a, b), such as numpy.add; a large result goes to memory that was used before."""
+    return function(a, b) if a.size < _SMALL else function(a, b, out=_place(a, b))
+
+
 def _times(a: Array, b: Array) -> Array:
     """a * b, in the type of a."""
-    return np.multiply(a, b, out=_place(a, b)) if a.size >= _SMALL else a * b
+    return _binary(np.multiply, a, b)
 
 
 def _only(g: Array, mask: Array, result: Array | None = None) -> Array:
@@ -99,23 +104,20 @@ _NONE = (None, None)
 
 
 def add(a: Array, b: Array) -> Result:
-    return a + b if a.size < _SMALL else np.add(a, b, out=_place(a, b)), _SAME
+    return _binary(np.add, a, b), _SAME
 
 
 def sub(a: Array, b: Array) -> Result:
-    y = a - b if a.size < _SMALL else np.subtract(a, b, out=_place(a, b))
-    return y, (_same, np.negative)
+    return _binary(np.subtract, a, b), (_same, np.negative)
 
 
 def mul(a: Array, b: Array) -> Result:
-    y = a * b if a.size < _SMALL else np.multiply(a, b, out=_place(a, b))
-    return y, (lambda g: _times(g, b), lambda g: _times(g, a))
+    return _binary(np.multiply, a, b), (lambda g: _times(g, b), lambda g: _times(g, a))
 
 
 @_quiet
 def div(a: Array, b: Array) -> Result:
-    y = a / b if a.size < _SMALL else np.divide(a, b, out=_place(a, b))
-    return y, (lambda g: g / b, lambda g: -g * (a / b / b))
+    return _binary(np.divide, a, b), (lambda g: g / b, lambda g: -g * (a / b / b))
 
 
 @_quiet
@@ -551,23 +553,23 @@ def scatter_add(a: Array, index: Array, value: Array, *, dim: int) -> Result:
 
 
 def sum(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
     y = a.sum(dims, dtype, keepdims=keepdim)
-    return y, (lambda g: np.broadcast_to(g.reshape(kept), shape),)
+    return y, (lambda g: np.broadcast_to(g.reshape(keepdim_shape), shape),)
 
 
 @_quiet
 def mean(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """NaN for the mean of nothing."""
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     n = shapes.size([shape[d] for d in dims])
     y = a.sum(dims, keepdims=keepdim) / a.dtype.type(n)
-    return y, (lambda g: np.broadcast_to((g / g.dtype.type(n)).reshape(kept), shape),)
+    return y, (lambda g: np.broadcast_to((g / g.dtype.type(n)).reshape(keepdim_shape), shape),)
 
 
-def _spread(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, Array, Any]:
-    """The deviations from the mean, their squares' sum with dims kept, and what divides it."""
+def _deviations(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, Array, Any]:
+    """The deviations from the mean, their squares' sum (keepdims), and what divides it."""
     n = shapes.size([a.shape[d] for d in dims])
     centred = a - a.sum(dims, keepdims=True) / a.dtype.type(n)
     return (
@@ -580,7 +582,7 @@ def _spread(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, 
 @_quiet
 def var(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) -> Result:
     """The squared deviations' sum, divided by their number less the correction."""
-    centred, total, n = _spread(a, dims, correction)
+    centred, total, n = _deviations(a, dims, correction)
     y = total / n
 
     def of_a(g: Array) -> Array:
@@ -592,7 +594,7 @@ def var(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) ->
 @_quiet
 def std(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) -> Result:
     """The root of `var`; where all are equal it has no slope."""
-    centred, total, n = _spread(a, dims, correction)
+    centred, total, n = _deviations(a, dims, correction)
     y = np.sqrt(total / n)
 
     def of_a(g: Array) -> Array:
@@ -603,7 +605,7 @@ def std(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) ->
 
 
 def prod(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
 
     def of_a(g: Array) -> Array:
@@ -614,7 +616,8 @@ def prod(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
         ones = np.ones_like(rows[..., :1])
         before = np.concatenate([ones, rows[..., :-1]], -1).cumprod(-1)
         after = np.concatenate([ones, rows[..., :0:-1]], -1).cumprod(-1)[..., ::-1]
-        return np.moveaxis((before * after).reshape(moved.shape), last, dims) * g.reshape(kept)
+        others = np.moveaxis((before * after).reshape(moved.shape), last, dims)
+        return others * g.reshape(keepdim_shape)
 
     return np.asarray(a.prod(dims, dtype, keepdims=keepdim)), (of_a if a.size else _empty(shape),)
 
@@ -624,11 +627,11 @@ def _empty(shape: tuple[int, ...]) -> Gradient:
 
 
 def _best(a: Array, y: Array, dims: tuple[int, ...]) -> Result:
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
 
     def of_a(g: Array) -> Array:
-        hit = a == y.reshape(kept)
-        return hit * (g.reshape(kept) / hit.sum(dims, a.dtype, keepdims=True))
+        hit = a == y.reshape(keepdim_shape)
+        return hit * (g.reshape(keepdim_shape) / hit.sum(dims, a.dtype, keepdims=True))
 
     return y, (of_a,)
 
@@ -693,24 +696,24 @@ def cumprod(a: Array, *, dim: int) -> Result:
 @_quiet
 def logsumexp(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """log(sum(exp(a))), shifted so that nothing overflows."""
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
     top = a.max(dims, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, a.dtype.type(0))
     y = np.log(np.exp(a - top).sum(dims, keepdims=True)) + top
 
     def of_a(g: Array) -> Array:
-        return g.reshape(kept) * np.exp(a - y)
+        return g.reshape(keepdim_shape) * np.exp(a - y)
 
     return y.reshape(shapes.reduced(a.shape, dims, keepdim)), (of_a,)
 
 
 def norm(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """The Euclidean one; where it is zero it has no slope."""
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
     y = np.sqrt(np.square(a).sum(dims, keepdims=True))
 
     def of_a(g: Array) -> Array:
-        return a * np.where(y == 0, g.dtype.type(0), g.reshape(kept) / y)
+        return a * np.where(y == 0, g.dtype.type(0), g.reshape(keepdim_shape) / y)
 
     return y.reshape(shapes.reduced(a.shape, dims, keepdim)), (of_a,)
 

@@ -134,7 +134,7 @@ def shifted_of_weight(g, x, result, window):
 
 
 @compiled
-def spread(columns, result, window):
+def col2im(columns, result, window):
     kernel, stride, padding, dilation = window
     groups, _, outs_i, outs_j, _, _, each = columns.shape
     result[:] = 0

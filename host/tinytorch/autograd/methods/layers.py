@@ -62,7 +62,7 @@ class Layers(Reduction):
         padding: Size | str, dilation: Size, groups: int,
     ) -> "Self":  # fmt: skip
         self._same_type("conv", weight)
-        stride, dilation = shapes.spread(stride, count), shapes.spread(dilation, count)
+        stride, dilation = shapes.ntuple(stride, count), shapes.ntuple(dilation, count)
         padding, more = shapes.padding("conv", padding, weight.shape[2:], stride, dilation)
         x = self.pad(more) if any(more) else self
         return apply(
@@ -93,18 +93,18 @@ class Layers(Reduction):
     def _pool(
         self, op: ops.Operation, count: int, kernel: Size, stride: Size | None, padding: Size
     ) -> "Self":
-        kernel = shapes.spread(kernel, count)
-        stride = kernel if stride is None else shapes.spread(stride, count)
-        padding = shapes.spread(padding, count)
+        kernel = shapes.ntuple(kernel, count)
+        stride = kernel if stride is None else shapes.ntuple(stride, count)
+        padding = shapes.ntuple(padding, count)
         return apply(op, self, kernel=kernel, stride=stride, padding=padding)
 
     def adaptive_avg_pool1d(self, output_size: Size) -> "Self":
         """(N, C, L) -> (N, C, output_size): means over equal parts."""
-        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.spread(output_size, 1))
+        return self._adaptive_avg_pool("adaptive_avg_pool1d", shapes.ntuple(output_size, 1))
 
     def adaptive_avg_pool2d(self, output_size: "int | Sequence[int | None]") -> "Self":
         """(N, C, H, W) -> (N, C, *output_size): means over equal parts."""
-        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.spread(output_size, 2))
+        return self._adaptive_avg_pool("adaptive_avg_pool2d", shapes.ntuple(output_size, 2))
 
     def _adaptive_avg_pool(self, operation: str, size: Sequence[int | None]) -> "Self":
         shapes.parts(operation, self.shape, size)
