@@ -42,8 +42,8 @@ def export(
     """Write what a net computes in evaluation mode as an ONNX file.
 
     inputs: an example of each input. batch_dim: the dimension, of all inputs, whose size may be
-    another one later; with None, as all others, it stays as it is here. Names are input, input1 ...
-    and output, output1 ... unless told.
+    another one later; with None, as all others, it stays as it is here. input_names, output_names:
+    by default input, input1 ... and output, output1 ...
     Raises ImportError without the package onnx, and ValueError for a net that has no such file.
     """
     try:

@@ -87,6 +87,7 @@ class Profile:
 
     @property
     def total(self) -> Row:
+        """The sums of all rows."""
         names = ("parameters", "macs", "activation_bytes", "forward_ms", "backward_ms")
         return Row("total", "", None, *[sum(getattr(r, n) for r in self.rows) for n in names])
 
@@ -149,6 +150,7 @@ class Profile:
         return png.getvalue()
 
     def save_picture(self, path: "str | Path", title: str = "") -> None:
+        """Write `picture` as a PNG file."""
         serialize.write(path, self.picture(title))
 
 

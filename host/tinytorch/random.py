@@ -20,6 +20,7 @@ class Generator(np.random.Generator):
         super().__init__(np.random.PCG64())
 
     def manual_seed(self, seed: int) -> "Generator":
+        """Start again from a seed."""
         self.bit_generator.state = np.random.PCG64(seed).state
         return self
 
@@ -62,4 +63,5 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: Any) -> None:
+    """Go back to where `get_rng_state` was called."""
     generator.bit_generator.state = state

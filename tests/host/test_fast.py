@@ -26,7 +26,6 @@ TWINS = {
     name: f
     for module in (activations, array, layers)
     for name, f in vars(module).items()
-    # It was decorated there.
     if inspect.isfunction(f)
     and f.__code__.co_filename == compiled.__file__  # it was decorated there
 }

@@ -150,6 +150,7 @@ class RNN(_Recurrent):
         self.attrs = {"nonlinearity": nonlinearity}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The outputs of all times (L, N, width), and the last states, as hx."""
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
         return y, h
 
@@ -165,6 +166,7 @@ class GRU(_Recurrent):
     attrs: dict[str, Any] = {}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The outputs of all times (L, N, width), and the last states, as hx."""
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
         return y, h
 
@@ -183,5 +185,6 @@ class LSTM(_Recurrent):
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The outputs of all times (L, N, width), and the last states and cells, as hx."""
         y, (h, c) = self._recur(input, hx, 2)
         return y, (h, c)

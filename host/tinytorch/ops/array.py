@@ -104,24 +104,29 @@ _NONE = (None, None)
 
 
 def add(a: Array, b: Array) -> Result:
+    """a + b."""
     return _binary(np.add, a, b), _SAME
 
 
 def sub(a: Array, b: Array) -> Result:
+    """a - b."""
     return _binary(np.subtract, a, b), (_same, np.negative)
 
 
 def mul(a: Array, b: Array) -> Result:
+    """a * b."""
     return _binary(np.multiply, a, b), (lambda g: _times(g, b), lambda g: _times(g, a))
 
 
 @_quiet
 def div(a: Array, b: Array) -> Result:
+    """a / b."""
     return _binary(np.divide, a, b), (lambda g: g / b, lambda g: -g * (a / b / b))
 
 
 @_quiet
 def pow(a: Array, b: Array) -> Result:
+    """a ** b."""
     y = a**b
 
     def of_base(g: Array) -> Array:
@@ -141,6 +146,7 @@ def remainder(a: Array, b: Array) -> Result:
 
 @_quiet
 def floor_divide(a: Array, b: Array) -> Result:
+    """a // b; it has no slope."""
     return np.floor_divide(a, b), (_flat, _flat)
 
 
@@ -157,10 +163,12 @@ def _extreme(function: Callable[..., Array], beaten: Callable[..., Array]) -> Op
 
 
 def maximum(a: Array, b: Array) -> Result:
+    """The larger of two numbers; equal ones share the gradient."""
     return _larger(a, b)
 
 
 def minimum(a: Array, b: Array) -> Result:
+    """The smaller of two numbers; equal ones share the gradient."""
     return _smaller(a, b)
 
 
@@ -168,26 +176,32 @@ _larger, _smaller = _extreme(np.maximum, np.less), _extreme(np.minimum, np.great
 
 
 def neg(a: Array) -> Result:
+    """-a."""
     return np.negative(a, out=_place(a)), (np.negative,)
 
 
 def abs(a: Array) -> Result:
+    """The absolute value; no slope at zero."""
     return np.abs(a), (lambda g: g * np.sign(a),)
 
 
 def sign(a: Array) -> Result:
+    """-1, 0 or 1."""
     return np.sign(a), (_flat,)
 
 
 def floor(a: Array) -> Result:
+    """Rounded down."""
     return np.floor(a), (_flat,)
 
 
 def ceil(a: Array) -> Result:
+    """Rounded up."""
     return np.ceil(a), (_flat,)
 
 
 def trunc(a: Array) -> Result:
+    """Rounded towards zero."""
     return np.trunc(a), (_flat,)
 
 
@@ -198,28 +212,33 @@ def round(a: Array, *, decimals: int) -> Result:
 
 @_quiet
 def exp(a: Array) -> Result:
+    """e ** a."""
     y = np.exp(a, out=_place(a))
     return y, (lambda g: _times(g, y),)
 
 
 @_quiet
 def expm1(a: Array) -> Result:
+    """e ** a - 1, exact near zero."""
     y = np.expm1(a)
     return y, (lambda g: g * (y + 1),)
 
 
 @_quiet
 def log(a: Array) -> Result:
+    """The natural logarithm."""
     return np.log(a), (lambda g: g / a,)
 
 
 @_quiet
 def log1p(a: Array) -> Result:
+    """log(1 + a), exact near zero."""
     return np.log1p(a), (lambda g: g / (a + 1),)
 
 
 @_quiet
 def sqrt(a: Array) -> Result:
+    """The square root."""
     y = np.sqrt(a)
 
     def of_a(g: Array) -> Array:
@@ -230,35 +249,42 @@ def sqrt(a: Array) -> Result:
 
 @_quiet
 def rsqrt(a: Array) -> Result:
+    """1 / sqrt(a)."""
     y = 1 / np.sqrt(a)
     return y, (lambda g: g * (y * y * y) * -0.5,)
 
 
 def square(a: Array) -> Result:
+    """a * a."""
     return np.square(a, out=_place(a)), (lambda g: _times(_times(g, a), np.asarray(2, a.dtype)),)
 
 
 @_quiet
 def reciprocal(a: Array) -> Result:
+    """1 / a."""
     y = 1 / a
     return y, (lambda g: -g * (y * y),)
 
 
 def sin(a: Array) -> Result:
+    """The sine of radians."""
     return np.sin(a), (lambda g: g * np.cos(a),)
 
 
 def cos(a: Array) -> Result:
+    """The cosine of radians."""
     return np.cos(a), (lambda g: -g * np.sin(a),)
 
 
 def tanh(a: Array) -> Result:
+    """The hyperbolic tangent."""
     y = np.tanh(a)
     return y, (lambda g: g * (1 - y * y),)
 
 
 @_quiet
 def sigmoid(a: Array) -> Result:
+    """1 / (1 + exp(-a))."""
     y = 0.5 + 0.5 * np.tanh(0.5 * a)  # exp(-a) would overflow
     return y, (lambda g: g * (y * (1 - y)),)
 
@@ -267,6 +293,7 @@ _zeros: dict[DTypeLike, Array] = {}
 
 
 def relu(a: Array) -> Result:
+    """max(a, 0)."""
     y = memory.empty_like(a)
     _relu(a, y)
 
@@ -296,6 +323,8 @@ def through_relu(y: Array, g: Array, result: Array) -> None:
 
 
 def clamp(a: Array, *, low: float | None, high: float | None) -> Result:
+    """Numbers below low become low, those above high become high; None for no limit."""
+
     def of_a(g: Array) -> Array:
         inside = np.ones(a.shape, bool) if low is None else a >= low
         return _only(g, inside if high is None else inside & (a <= high))
@@ -322,42 +351,52 @@ def where(condition: Array, a: Array, b: Array) -> Result:
 
 
 def eq(a: Array, b: Array) -> Result:
+    """a == b, as bools."""
     return a == b, _NONE
 
 
 def ne(a: Array, b: Array) -> Result:
+    """a != b, as bools."""
     return a != b, _NONE
 
 
 def lt(a: Array, b: Array) -> Result:
+    """a < b, as bools."""
     return a < b, _NONE
 
 
 def le(a: Array, b: Array) -> Result:
+    """a <= b, as bools."""
     return a <= b, _NONE
 
 
 def gt(a: Array, b: Array) -> Result:
+    """a > b, as bools."""
     return a > b, _NONE
 
 
 def ge(a: Array, b: Array) -> Result:
+    """a >= b, as bools."""
     return a >= b, _NONE
 
 
 def logical_and(a: Array, b: Array) -> Result:
+    """Whether both numbers are not zero."""
     return np.logical_and(a, b), _NONE
 
 
 def logical_or(a: Array, b: Array) -> Result:
+    """Whether one number at least is not zero."""
     return np.logical_or(a, b), _NONE
 
 
 def logical_xor(a: Array, b: Array) -> Result:
+    """Whether exactly one number is not zero."""
     return np.logical_xor(a, b), _NONE
 
 
 def logical_not(a: Array) -> Result:
+    """Whether a number is zero."""
     return np.logical_not(a), (None,)
 
 
@@ -367,26 +406,32 @@ def bitwise_and(a: Array, b: Array) -> Result:
 
 
 def bitwise_or(a: Array, b: Array) -> Result:
+    """a | b, of bools or integers."""
     return a | b, _NONE
 
 
 def bitwise_xor(a: Array, b: Array) -> Result:
+    """a ^ b, of bools or integers."""
     return a ^ b, _NONE
 
 
 def bitwise_not(a: Array) -> Result:
+    """~a, of bools or integers."""
     return ~a, (None,)
 
 
 def isnan(a: Array) -> Result:
+    """Whether a number is NaN."""
     return np.isnan(a), (None,)
 
 
 def isinf(a: Array) -> Result:
+    """Whether a number is infinite."""
     return np.isinf(a), (None,)
 
 
 def isfinite(a: Array) -> Result:
+    """Whether a number is neither NaN nor infinite."""
     return np.isfinite(a), (None,)
 
 
@@ -394,23 +439,28 @@ def isfinite(a: Array) -> Result:
 
 
 def clone(a: Array) -> Result:
+    """A copy."""
     return a.copy(), (_same,)
 
 
 def to(a: Array, *, dtype: DTypeLike) -> Result:
+    """In another type; gradients come back in that of a."""
     return a.astype(dtype), (_same,)
 
 
 def reshape(a: Array, *, shape: tuple[int, ...]) -> Result:
+    """In another shape; a view where numpy can give one."""
     before = a.shape
     return a.reshape(shape), (lambda g: g.reshape(before),)
 
 
 def permute(a: Array, *, dims: tuple[int, ...]) -> Result:
+    """With the dimensions in another order; a view."""
     return a.transpose(dims), (lambda g: g.transpose(np.argsort(dims)),)
 
 
 def expand(a: Array, *, shape: tuple[int, ...]) -> Result:
+    """Broadcast to a shape; a view."""
     return np.broadcast_to(a, shape), (_same,)
 
 
@@ -429,6 +479,7 @@ def diagonal(a: Array, *, offset: int, dim1: int, dim2: int) -> Result:
 
 
 def pad(a: Array, *, widths: Sequence[tuple[int, int]], value: float) -> Result:
+    """With a value around it; widths: (before, after) of each dimension."""
     inside = tuple(
         slice(before, before + n) for (before, _), n in zip(widths, a.shape, strict=True)
     )
@@ -442,23 +493,28 @@ def pad(a: Array, *, widths: Sequence[tuple[int, int]], value: float) -> Result:
 
 
 def flip(a: Array, *, dims: tuple[int, ...]) -> Result:
+    """Backwards along dimensions."""
     return np.flip(a, dims).copy(), (lambda g: np.flip(g, dims),)
 
 
 def roll(a: Array, *, shifts: tuple[int, ...], dims: tuple[int, ...] | None) -> Result:
+    """Moved on along dimensions; what leaves at the end enters at the start."""
     back = tuple(-s for s in shifts)
     return np.roll(a, shifts, dims), (lambda g: np.roll(g, back, dims),)
 
 
 def tril(a: Array, *, diagonal: int) -> Result:
+    """The lower triangle of the last two dimensions, zeros above."""
     return np.tril(a, diagonal), (lambda g: np.tril(g, diagonal),)
 
 
 def triu(a: Array, *, diagonal: int) -> Result:
+    """The upper triangle of the last two dimensions, zeros below."""
     return np.triu(a, diagonal), (lambda g: np.triu(g, diagonal),)
 
 
 def cat(*arrays: Array, dim: int) -> Result:
+    """Arrays one after the other along a dimension."""
     ends = np.cumsum([a.shape[dim] for a in arrays])[:-1]
     return np.concatenate(arrays, dim), lambda g: tuple(np.split(g, ends, dim))
 
@@ -553,6 +609,7 @@ def scatter_add(a: Array, index: Array, value: Array, *, dim: int) -> Result:
 
 
 def sum(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """The sum over dims; of integers and bools int64."""
     shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
     y = a.sum(dims, dtype, keepdims=keepdim)
@@ -605,6 +662,7 @@ def std(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) ->
 
 
 def prod(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """The product over dims; of integers and bools int64."""
     shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
 
@@ -642,18 +700,22 @@ def amax(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
 
 
 def amin(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """The minimum over dims; equal ones share the gradient."""
     return _best(a, a.min(dims, keepdims=keepdim), dims)
 
 
 def any(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """Whether any number is not zero."""
     return np.asarray(a.any(dims, keepdims=keepdim)), (None,)
 
 
 def all(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """Whether all numbers are not zero."""
     return np.asarray(a.all(dims, keepdims=keepdim)), (None,)
 
 
 def count_nonzero(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """How many numbers are not zero."""
     return np.asarray(np.count_nonzero(a, dims, keepdims=keepdim), np.int64), (None,)
 
 
@@ -663,6 +725,7 @@ def argmax(a: Array, *, dim: int | None, keepdim: bool) -> Result:
 
 
 def argmin(a: Array, *, dim: int | None, keepdim: bool) -> Result:
+    """The position of the first minimum; in the flat array for dim=None."""
     return np.argmin(a, dim, keepdims=keepdim), (None,)
 
 
@@ -675,11 +738,13 @@ def argsort(a: Array, *, dim: int, descending: bool) -> Result:
 
 
 def cumsum(a: Array, *, dim: int) -> Result:
+    """The sum of each number and those before it."""
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
     return a.cumsum(dim, dtype), (lambda g: np.flip(np.flip(g, dim).cumsum(dim), dim),)
 
 
 def cumprod(a: Array, *, dim: int) -> Result:
+    """The product of each number and those before it."""
     y = a.cumprod(dim, a.dtype if a.dtype.kind == "f" else np.int64)
 
     def of_a(g: Array) -> Array:
@@ -722,6 +787,8 @@ def norm(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
 
 
 def matmul(a: Array, b: Array) -> Result:
+    """a (..., n, m) @ b (..., m, p) -> (..., n, p)."""
+
     def of_b(g: Array) -> Array:
         if b.ndim == 2:  # one large product, not a sum of small ones
             return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])

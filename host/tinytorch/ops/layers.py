@@ -635,6 +635,7 @@ def _back(rows: Array, like: Array, dim: int) -> Array:
 
 
 def softmax(x: Array, *, dim: int) -> Result:
+    """exp(x) / sum(exp(x)) along a dimension."""
     rows = _last(x, dim)
     y = memory.empty(rows.shape, x.dtype)
     _softmax(rows, y)
@@ -667,6 +668,7 @@ def _softmax_of_x(g: Array, y: Array, result: Array) -> None:
 
 
 def log_softmax(x: Array, *, dim: int) -> Result:
+    """log(softmax(x)) along a dimension, without overflow."""
     rows = _last(x, dim)
     y = memory.empty(rows.shape, x.dtype)
     np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)

@@ -117,12 +117,14 @@ class Deferred(Tensor):
             self.owner.leave()
 
     def backward(self, *args: Any, **attrs: Any) -> None:
+        """Leave the capture, and walk back on the tape."""
         self._leave()
         if not self._inputs:
             raise RuntimeError("backward: this step was captured: call backward of its Step.")
         super().backward(*args, **attrs)
 
     def detach(self) -> Any:
+        """Leave the capture: the numbers are asked for."""
         self._leave()
         return super().detach()
 
@@ -137,9 +139,11 @@ class Outline:
 
     @staticmethod
     def of(a: Array) -> "Outline":
+        """The outline of an array."""
         return Outline(a.shape, a.dtype, a.strides)
 
     def fits(self, a: Array) -> bool:
+        """Whether an array is like this one."""
         return a.shape == self.shape and a.dtype == self.dtype and a.strides == self.strides
 
 
