@@ -42,8 +42,8 @@ def export(
     """Write what a net computes in evaluation mode as an ONNX file.
 
     inputs: an example of each input. batch_dim: the dimension, of all inputs, whose size may be
-    another one later; with None, as all others, it stays as it is here. Names are input, input1 ...
-    and output, output1 ... unless told.
+    another one later; with None, as all others, it stays as it is here. input_names, output_names:
+    by default input, input1 ... and output, output1 ...
     Raises ImportError without the package onnx, and ValueError for a net that has no such file.
     """
     try:
@@ -90,7 +90,7 @@ class _Call(NamedTuple):
 
     operation: Operation
     inputs: "list[int | Array | None]"  # numbers of values, or constants
-    settings: dict[str, Any]
+    attrs: dict[str, Any]
 
 
 class _Trace:
@@ -99,7 +99,7 @@ class _Trace:
     def __init__(self, net: Module, inputs: Sequence[Tensor]) -> None:
         self.values: list[Array] = []
         self.calls: list[_Call] = []
-        self._numbers: dict[int, int] = {}  # of values, by the id of the array
+        self._indices: dict[int, int] = {}  # of values, by the id of the array
         tensors = [Tensor(t.data.copy()) for t in inputs]
         for t in tensors:
             self._add(t.data)
@@ -107,7 +107,7 @@ class _Trace:
         net.eval()
         try:
             with no_grad(), tracing(self):
-                self.outputs = [self._number(t) for t in tensors_in(net(*tensors))]
+                self.outputs = [self._index_of(t) for t in tensors_in(net(*tensors))]
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -115,7 +115,7 @@ class _Trace:
     def __call__(
         self, operation: Operation, inputs: "tuple[Tensor | None, ...]", attrs: dict[str, Any]
     ) -> Tensor:
-        numbers = [None if t is None else self._number(t) for t in inputs]
+        numbers = [None if t is None else self._index_of(t) for t in inputs]
         if not any(isinstance(n, int) for n in numbers):
             return record(operation, inputs, attrs)
         # A batch norm that keeps no statistics has no node of its own.
@@ -130,11 +130,11 @@ class _Trace:
         return result
 
     def _add(self, array: Array) -> None:
-        self._numbers[id(array)] = len(self.values)
+        self._indices[id(array)] = len(self.values)
         self.values.append(array)
 
-    def _number(self, t: Tensor) -> "int | Array":
-        return self._numbers.get(id(t.data), t.data)
+    def _index_of(self, t: Tensor) -> "int | Array":
+        return self._indices.get(id(t.data), t.data)
 
     def leave(self) -> None:
         raise ValueError(
@@ -149,7 +149,7 @@ class _Trace:
 
 
 class Batches(NamedTuple):
-    """In a setting: a size of so many times the batch."""
+    """In an attribute: a size of so many times the batch."""
 
     times: int
 
@@ -221,13 +221,13 @@ class _Writer:
         for call, other in zip(first.calls, second.calls, strict=True):
             about = call.operation.__name__
             values = [self._value(about, *n) for n in zip(call.inputs, other.inputs, strict=True)]
-            settings = self._setting(about, call.settings, other.settings)
-            if _grows(settings) and call.operation not in (ops.reshape, ops.expand):
+            attrs = self._merged(about, call.attrs, other.attrs)
+            if _grows(attrs) and call.operation not in (ops.reshape, ops.expand):
                 raise ValueError(
-                    f"onnx: {about} with {call.settings} would grow with the batch, and cannot."
+                    f"onnx: {about} with {call.attrs} would grow with the batch, and cannot."
                 )
             y = first.values[len(self._names)]
-            self._names.append(NODES[call.operation](self, y, *values, **settings))
+            self._names.append(NODES[call.operation](self, y, *values, **attrs))
         results = []
         for name, *numbers in zip(outputs, first.outputs, second.outputs, strict=True):
             value = self._value("the output", *numbers)
@@ -249,7 +249,7 @@ class _Writer:
         """The type and the shape of an input or output."""
         array = self.first.values[a] if isinstance(a, int) else a
         other = self.second.values[b] if isinstance(b, int) else b
-        sizes = self._setting(name, array.shape, other.shape)
+        sizes = self._merged(name, array.shape, other.shape)
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         shape = [n if isinstance(n, int) else "batch" if n.times == 1 else None for n in sizes]
         return self.onnx.helper.make_tensor_value_info(name, kind, shape)
@@ -265,7 +265,7 @@ class _Writer:
             return value
         assert isinstance(b, np.ndarray)
         # What Python made for this batch, such as zeros for a first state, may grow with it.
-        sizes = self._setting(about, a.shape, b.shape)
+        sizes = self._merged(about, a.shape, b.shape)
         grows = _grows(sizes)
         one = tuple([slice(1) if isinstance(n, Batches) else slice(None) for n in sizes])
         if not (
@@ -280,12 +280,12 @@ class _Writer:
         value.array, value.constant = a, not grows
         return value
 
-    def _setting(self, about: str, a: Any, b: Any) -> Any:
-        """A setting of both runs, with `Batches` where it grows."""
+    def _merged(self, about: str, a: Any, b: Any) -> Any:
+        """An attribute or a shape of both runs, with `Batches` where it grows."""
         if isinstance(a, dict):
-            return {name: self._setting(about, a[name], b[name]) for name in a}
+            return {name: self._merged(about, a[name], b[name]) for name in a}
         if isinstance(a, (tuple, list)) and len(a) == len(b):
-            return tuple([self._setting(about, *pair) for pair in zip(a, b, strict=True)])
+            return tuple([self._merged(about, *pair) for pair in zip(a, b, strict=True)])
         if type(a) is type(b) and a == b:
             return a
         if isinstance(a, int) and isinstance(b, int) and self.batch_dim is not None:
@@ -298,11 +298,11 @@ class _Writer:
         )
 
 
-def _grows(setting: Any) -> bool:
-    if isinstance(setting, Batches):
+def _grows(value: Any) -> bool:
+    if isinstance(value, Batches):
         return True
-    parts = setting.values() if isinstance(setting, dict) else setting
-    return isinstance(setting, (dict, tuple)) and any(map(_grows, parts))
+    parts = value.values() if isinstance(value, dict) else value
+    return isinstance(value, (dict, tuple)) and any(map(_grows, parts))
 
 
 def _same(a: Array, b: Array) -> bool:
@@ -310,7 +310,7 @@ def _same(a: Array, b: Array) -> bool:
 
 
 # What each operation is in ONNX: from the file, an example of the result, and the operation's own
-# inputs and settings, to the name of the result.
+# inputs and attrs, to the name of the result.
 
 Write = Callable[..., str]
 
@@ -367,14 +367,14 @@ def _best(kind: str) -> Write:
     return write
 
 
-def _number(w: _Writer, y: Array, number: float) -> str:
+def _scalar(w: _Writer, y: Array, number: float) -> str:
     return w.constant(number, y.dtype)
 
 
 def _clip(
     w: _Writer, y: Array, x: Value, *, low: float | None = None, high: float | None = None
 ) -> str:
-    return w.node("Clip", x, *["" if n is None else _number(w, y, n) for n in (low, high)])
+    return w.node("Clip", x, *["" if n is None else _scalar(w, y, n) for n in (low, high)])
 
 
 def _remainder(w: _Writer, y: Array, a: str, b: str) -> str:
@@ -392,14 +392,14 @@ def _floor_divide(w: _Writer, y: Array, a: str, b: str) -> str:
 def _round(w: _Writer, y: Array, x: str, *, decimals: int) -> str:
     if not decimals:
         return w.node("Round", x)
-    scale = _number(w, y, 10.0**decimals)
+    scale = _scalar(w, y, 10.0**decimals)
     return w.node("Div", w.node("Round", w.node("Mul", x, scale)), scale)
 
 
 def _softplus(w: _Writer, y: Array, x: str, *, beta: float, threshold: float) -> str:
-    scaled = w.node("Mul", x, _number(w, y, beta))
-    curve = w.node("Div", w.node("Softplus", scaled), _number(w, y, beta))
-    return w.node("Where", w.node("Greater", scaled, _number(w, y, threshold)), x, curve)
+    scaled = w.node("Mul", x, _scalar(w, y, beta))
+    curve = w.node("Div", w.node("Softplus", scaled), _scalar(w, y, beta))
+    return w.node("Where", w.node("Greater", scaled, _scalar(w, y, threshold)), x, curve)
 
 
 def _reshape(w: _Writer, y: Array, x: str, *, shape: "tuple[int | Batches, ...]") -> str:
@@ -411,7 +411,7 @@ def _reshape(w: _Writer, y: Array, x: str, *, shape: "tuple[int | Batches, ...]"
 
 def _pad(w: _Writer, y: Array, x: str, *, widths: Sequence[tuple[int, int]], value: float) -> str:
     before, after = zip(*widths, strict=True)
-    return w.node("Pad", x, w.constant([*before, *after], np.int64), _number(w, y, value))
+    return w.node("Pad", x, w.constant([*before, *after], np.int64), _scalar(w, y, value))
 
 
 _END = np.iinfo(np.int64).max
@@ -474,7 +474,7 @@ def _index(w: _Writer, y: Array, x: Value, *arrays: Value, key: tuple[Any, ...])
     return w.node("Unsqueeze", result, w.constant(new, np.int64)) if new else result
 
 
-def _spread(
+def _variance(
     w: _Writer, y: Array, x: Value, *, dims: tuple[int, ...], correction: float, keepdim: bool
 ) -> str:
     """The variance."""
@@ -483,8 +483,8 @@ def _spread(
     total = w.node("ReduceSumSquare", centred, axes, keepdims=keepdim)
     sizes = w.node("Gather", w.node("Shape", x), axes)
     count = w.cast(w.node("ReduceProd", sizes, keepdims=0), y.dtype)
-    less = w.node("Sub", count, _number(w, y, correction))
-    return w.node("Div", total, w.node("Max", less, _number(w, y, 0)))
+    less = w.node("Sub", count, _scalar(w, y, correction))
+    return w.node("Div", total, w.node("Max", less, _scalar(w, y, 0)))
 
 
 def _einsum(w: _Writer, y: Array, *arrays: str, inputs: tuple[str, ...], output: str) -> str:
@@ -575,9 +575,9 @@ NODES: dict[Operation, Write] = {
     ops.trunc: lambda w, y, x: w.node("Mul", w.node("Sign", x), w.node("Floor", w.node("Abs", x))),
     ops.round: _round,
     ops.exp: _as("Exp"),
-    ops.expm1: lambda w, y, x: w.node("Sub", w.node("Exp", x), _number(w, y, 1)),
+    ops.expm1: lambda w, y, x: w.node("Sub", w.node("Exp", x), _scalar(w, y, 1)),
     ops.log: _as("Log"),
-    ops.log1p: lambda w, y, x: w.node("Log", w.node("Add", x, _number(w, y, 1))),
+    ops.log1p: lambda w, y, x: w.node("Log", w.node("Add", x, _scalar(w, y, 1))),
     ops.sqrt: _as("Sqrt"),
     ops.rsqrt: lambda w, y, x: w.node("Reciprocal", w.node("Sqrt", x)),
     ops.square: lambda w, y, x: w.node("Mul", x, x),
@@ -627,8 +627,8 @@ NODES: dict[Operation, Write] = {
     ops.all: _reduce("ReduceMin"),
     ops.logsumexp: _reduce("ReduceLogSumExp"),
     ops.norm: _reduce("ReduceL2"),
-    ops.var: _spread,
-    ops.std: lambda w, y, x, **settings: w.node("Sqrt", _spread(w, y, x, **settings)),
+    ops.var: _variance,
+    ops.std: lambda w, y, x, **attrs: w.node("Sqrt", _variance(w, y, x, **attrs)),
     ops.argmax: _best("ArgMax"),
     ops.argmin: _best("ArgMin"),
     ops.cumsum: lambda w, y, x, *, dim: w.node("CumSum", x, w.constant(dim)),

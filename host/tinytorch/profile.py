@@ -35,7 +35,7 @@ from tinytorch_core.nn import Module
 
 _WARM_UP = 2  # runs that are not counted
 
-# Operation -> MACs, from its result, its arrays and its settings.
+# Operation -> MACs, from its result, its arrays and its attributes.
 MACS: dict[ops.Operation, Callable[..., int]] = {
     ops.linear: lambda y, x, weight, *_: x.size * len(weight),
     ops.conv: lambda y, x, weight, *_, **__: y.size * (weight.size // max(1, len(weight))),
@@ -87,6 +87,7 @@ class Profile:
 
     @property
     def total(self) -> Row:
+        """The sums of all rows."""
         names = ("parameters", "macs", "activation_bytes", "forward_ms", "backward_ms")
         return Row("total", "", None, *[sum(getattr(r, n) for r in self.rows) for n in names])
 
@@ -149,6 +150,7 @@ class Profile:
         return png.getvalue()
 
     def save_picture(self, path: "str | Path", title: str = "") -> None:
+        """Write `picture` as a PNG file."""
         serialize.write(path, self.picture(title))
 
 

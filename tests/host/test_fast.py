@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 import tinytorch
 from tests.oracles import oracle
 from tinytorch import nn, ops
-from tinytorch.ops import compiled as fast
-from tinytorch.ops import numba_kernels
+from tinytorch.ops import activations, array, compiled, layers, numba_kernels
 from tinytorch.ops.array import Array
 
 torch = oracle("torch", "oracle")
 
 TWINS = {
     name: f
-    for module in (ops, ops, ops)
+    for module in (activations, array, layers)
     for name, f in vars(module).items()
-    if inspect.isfunction(f) and f.__code__.co_filename == fast.__file__  # it was decorated there
+    if inspect.isfunction(f)
+    and f.__code__.co_filename == compiled.__file__  # it was decorated there
 }
 OPTIMIZERS = {"adam", "sgd", "rmsprop"}
 random_cases = settings(
@@ -39,10 +39,10 @@ sizes = st.integers(0, 4)
 @pytest.fixture(autouse=True)
 def all_sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Small and empty arrays, too, go to the compiled kernels; the switch is on again after."""
-    monkeypatch.setattr(fast, "SMALL", 0)
-    fast.enable()
+    monkeypatch.setattr(compiled, "SMALL", 0)
+    compiled.enable()
     yield
-    fast.enable()
+    compiled.enable()
 
 
 def numbers(seed: int, *shape: int) -> Array:
@@ -52,7 +52,7 @@ def numbers(seed: int, *shape: int) -> Array:
 
 def outcomes(operation: Any, *arrays: Array | None, on: bool, **settings: Any) -> list[Any]:
     """The result, all gradients, and the arrays afterwards: some operations write into them."""
-    fast.enable(on)
+    compiled.enable(on)
     copies = [None if a is None else a.copy(order="K") for a in arrays]
     with np.errstate(all="ignore"):  # empty means
         y, gradients = operation(*copies, **settings)
@@ -72,8 +72,8 @@ def same(operation: Any, *arrays: Array | None, rounding: float = 1e-5, **settin
 
 
 def test_every_kernel_has_one_twin_on_numpy_with_the_same_arguments() -> None:
-    compiled = {name for name, f in vars(numba_kernels).items() if hasattr(f, "py_func")}
-    public = {name for name in compiled if not name.startswith("_")}
+    found = {name for name, f in vars(numba_kernels).items() if hasattr(f, "py_func")}
+    public = {name for name in found if not name.startswith("_")}
     assert {name.removeprefix("_") for name in TWINS} == public - OPTIMIZERS
     for name, twin in TWINS.items():
         ours = inspect.signature(getattr(numba_kernels, name.removeprefix("_")).py_func).parameters
@@ -82,7 +82,7 @@ def test_every_kernel_has_one_twin_on_numpy_with_the_same_arguments() -> None:
 
 def test_the_compiled_kernels_are_those_that_ran() -> None:
     before = len(numba_kernels.scale.signatures)
-    ops._scale(numbers(0, 8, 3), numbers(1, 3), np.empty((8, 3), np.float32))
+    layers._scale(numbers(0, 8, 3), numbers(1, 3), np.empty((8, 3), np.float32))
     assert len(numba_kernels.scale.signatures) == max(before, 1)
 
 
@@ -349,13 +349,13 @@ def test_optimizers(n: int, first: float, second: float, other: bool, decay: boo
 
 def test_it_can_be_turned_at_any_time() -> None:
     x, y = numbers(0, 8, 3), np.empty((8, 3), np.float32)
-    assert fast.enabled() and fast.kernels() is numba_kernels
-    fast.enable(False)
-    assert not fast.enabled() and fast.kernels() is None
-    ops._softmax(x, y)
+    assert compiled.enabled() and compiled.kernels() is numba_kernels
+    compiled.enable(False)
+    assert not compiled.enabled() and compiled.kernels() is None
+    layers._softmax(x, y)
     off = y.copy()
-    fast.enable()
-    ops._softmax(x, y)
+    compiled.enable()
+    layers._softmax(x, y)
     np.testing.assert_allclose(y, off, rtol=1e-6)
 
 
@@ -413,4 +413,4 @@ def test_a_broken_numba_is_told_of_once(tmp_path: Path) -> None:
 def test_a_missing_or_working_numba_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fast.kernels() is numba_kernels
+        assert compiled.kernels() is numba_kernels

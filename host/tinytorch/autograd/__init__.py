@@ -23,4 +23,4 @@ from tinytorch.autograd.tape import (
     set_grad_enabled,
 )
 from tinytorch.autograd.tensor import Tensor, is_floating_point, is_tensor
-from tinytorch.autograd.tracing import ModuleTracker, Tracer, tracing
+from tinytorch.autograd.tracing import ModuleTracker, Tracer

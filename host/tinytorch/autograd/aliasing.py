@@ -74,6 +74,7 @@ def _range(array: Array) -> _Range:
 
 
 def changed_since(array: Array, number: int) -> bool:
+    """Whether any number of an array was changed in place after this sequence number."""
     known = _changes.get(id(owner_of(array)))
     if known is None:
         return False
@@ -96,6 +97,7 @@ class AliasSet:
         self.limit = 16
 
     def add(self, t: Aliased) -> None:
+        """Take in a tensor that may share memory with the others."""
         t._aliases = self
         self.members.append(weakref.ref(t))
         if len(self.members) > self.limit:  # a parameter has views in every step

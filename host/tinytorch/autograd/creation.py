@@ -45,10 +45,12 @@ def full(
 
 
 def zeros(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Zeros, float32 by default."""
     return Tensor(np.zeros(shapes.given(shape), dtype or float32), requires_grad)
 
 
 def ones(*shape: Size, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Ones, float32 by default."""
     return Tensor(np.ones(shapes.given(shape), dtype or float32), requires_grad)
 
 
@@ -129,31 +131,38 @@ def eye(n: int, m: int | None = None, dtype: DTypeLike = float32) -> Tensor:
 
 
 def zeros_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape of t, and in its type by default."""
     return zeros(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def ones_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape of t, and in its type by default."""
     return ones(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def empty_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Any numbers in the shape of t, and in its type by default."""
     return empty(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def full_like(
     t: Tensor, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
+    """One number everywhere in the shape of t, and in its type by default."""
     return full(t.shape, fill_value, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def rand_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """`rand` in the shape of t, and in its type by default."""
     return rand(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def randn_like(t: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """`randn` in the shape of t, and in its type by default."""
     return randn(t.shape, dtype=dtype or t.dtype, requires_grad=requires_grad)
 
 
 def randint_like(t: Tensor, low: int, high: int | None = None) -> Tensor:
+    """`randint` in the shape and the type of t."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, t.shape, t.dtype)

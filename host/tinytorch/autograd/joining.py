@@ -43,6 +43,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of the tensors in the one shape that all of them broadcast to."""
     shape: tuple[int, ...] = ()
     for t in tensors:
         shape = shapes.broadcast("broadcast_tensors", shape, t.shape)

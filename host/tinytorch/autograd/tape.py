@@ -88,6 +88,7 @@ inference_mode = no_grad
 
 
 def is_grad_enabled() -> bool:
+    """Whether operations are recorded in this thread."""
     return local.recording
 
 
@@ -165,6 +166,7 @@ class Hook:
         hooks[self] = function
 
     def remove(self) -> None:
+        """End the calls; once more does nothing."""
         self._hooks.pop(self, None)
 
     def __enter__(self) -> "Hook":
@@ -213,14 +215,17 @@ class TensorBase:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each dimension."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """How many dimensions there are."""
         return self.data.ndim
 
     @property
     def dtype(self) -> np.dtype:
+        """The numpy type of the numbers."""
         return self.data.dtype
 
     @property
@@ -229,14 +234,17 @@ class TensorBase:
         return self._operation is None
 
     def dim(self) -> int:
+        """How many dimensions there are."""
         return self.data.ndim
 
     def numel(self) -> int:
+        """How many numbers there are."""
         return self.data.size
 
     nelement = numel
 
     def is_floating_point(self) -> bool:
+        """Whether the numbers are floats."""
         return self.data.dtype.kind == "f"
 
     def detach(self) -> "Self":
@@ -281,6 +289,10 @@ class TensorBase:
             )
 
     def requires_grad_(self, requires_grad: bool = True) -> "Self":
+        """Let gradients flow to this tensor, or no longer.
+
+        Raises TypeError for other than floats.
+        """
         if requires_grad and self.data.dtype.kind != "f":
             raise TypeError(
                 f"requires_grad: only floats have gradients, and this tensor holds {self.dtype}."
@@ -469,6 +481,7 @@ def _freed(t: "TensorBase") -> RuntimeError:
 
 
 def name_of(t: "TensorBase") -> str:
+    """The name of the operation that made a tensor."""
     return t._operation.__name__ if t._operation else "a leaf"
 
 

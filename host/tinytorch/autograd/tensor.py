@@ -32,18 +32,22 @@ class Tensor(Layers, Linalg, InPlace, Conversion):
 
     @staticmethod
     def full(shape: Sequence[int], value: float) -> "Tensor":
+        """One number everywhere, as float32."""
         return Tensor(np.full(shape, value, np.float32))
 
     @staticmethod
     def zeros(shape: Sequence[int]) -> "Tensor":
+        """Zeros, as float32."""
         return Tensor.full(shape, 0)
 
     @staticmethod
     def ones(shape: Sequence[int]) -> "Tensor":
+        """Ones, as float32."""
         return Tensor.full(shape, 1)
 
     @property
     def device(self) -> str:
+        """ "cpu": there is no other."""
         return "cpu"
 
     def size(self, dim: int | None = None) -> Any:
@@ -96,11 +100,13 @@ class Tensor(Layers, Linalg, InPlace, Conversion):
         return int(self.item())
 
     def item(self) -> Any:
+        """The one number of this tensor. Raises ValueError if it holds more or none."""
         if self.data.size != 1:
             raise ValueError(f"item: shape {self.shape} holds {self.data.size} numbers, not one.")
         return self.data.item()
 
     def tolist(self) -> Any:
+        """The numbers in nested lists; a single one as it is."""
         return self.data.tolist()
 
     def numpy(self) -> Array:
@@ -173,8 +179,10 @@ def tensors_in(outputs: Any) -> Iterator[Tensor]:
 
 
 def is_tensor(thing: Any) -> bool:
+    """Whether a thing is a Tensor."""
     return isinstance(thing, Tensor)
 
 
 def is_floating_point(t: Tensor) -> bool:
+    """Whether a tensor holds floats."""
     return t.is_floating_point()

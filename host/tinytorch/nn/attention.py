@@ -145,7 +145,7 @@ class MultiheadAttention(Module):
                 raise ValueError(
                     f"MultiheadAttention: key_padding_mask {padding.shape} is not {(n, keys)}."
                 )
-            masks.append(_kept(padding, (n, 1, 1, keys)))
+            masks.append(_keep_mask(padding, (n, 1, 1, keys)))
         if attn is not None:
             known = {(length, keys): (1, 1), (n * heads, length, keys): (n, heads)}
             if attn.shape not in known:
@@ -153,7 +153,7 @@ class MultiheadAttention(Module):
                     f"MultiheadAttention: attn_mask {attn.shape} is not {(length, keys)} or "
                     f"{(n * heads, length, keys)}."
                 )
-            masks.append(_kept(attn, (*known[attn.shape], length, keys)))
+            masks.append(_keep_mask(attn, (*known[attn.shape], length, keys)))
         if len(masks) < 2:
             return masks[0] if masks else None
         if all(m.dtype.kind == "b" for m in masks):
@@ -161,7 +161,7 @@ class MultiheadAttention(Module):
         return functional._added_mask(masks[0]) + functional._added_mask(masks[1])
 
 
-def _kept(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _keep_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A mask in another shape; bools, True for what is left out, as True for what is kept.
 
     Bools are data, not results: they are looked at here, and a captured step stays captured.

@@ -14,58 +14,72 @@ from tinytorch_core import shapes
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(input, 0)."""
     return input.relu()
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(input, 0), 6)."""
     return input.relu6()
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """input above 0, negative_slope * input below."""
     return input.leaky_relu(negative_slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """input above 0, alpha * (exp(input) - 1) below."""
     return input.elu(alpha)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """input times the normal CDF of input; approximate="tanh" comes near to it by tanh."""
     return input.gelu(approximate)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """input * sigmoid(input)."""
     return input.silu()
 
 
 def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
     return input.tanh()
 
 
 def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-input))."""
     return input.sigmoid()
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """relu6(input + 3) / 6."""
     return input.hardsigmoid()
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """input * hardsigmoid(input)."""
     return input.hardswish()
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * input)) / beta; input where beta * input is above threshold."""
     return input.softplus(beta, threshold)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(input)), without overflow."""
     return apply(ops.logsigmoid, input)
 
 
 def softmax(input: Tensor, dim: int) -> Tensor:
+    """exp(input) / sum(exp(input)) along a dimension."""
     return input.softmax(dim)
 
 
 def log_softmax(input: Tensor, dim: int) -> Tensor:
+    """log(softmax(input)) along a dimension, without overflow."""
     return input.log_softmax(dim)
 
 
@@ -96,32 +110,41 @@ def conv2d(
 def max_pool1d(
     input: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0
 ) -> Tensor:
+    """input (N, C, L) -> (N, C, OL): the largest of each window; stride: kernel_size by default."""
     return input.max_pool1d(kernel_size, stride, padding)
 
 
 def max_pool2d(
     input: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0
 ) -> Tensor:
+    """input (N, C, H, W) -> (N, C, OH, OW): the largest of each window.
+
+    stride: kernel_size by default.
+    """
     return input.max_pool2d(kernel_size, stride, padding)
 
 
 def avg_pool1d(
     input: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0
 ) -> Tensor:
+    """input (N, C, L) -> (N, C, OL): the mean of each window, with the zeros of the padding."""
     return input.avg_pool1d(kernel_size, stride, padding)
 
 
 def avg_pool2d(
     input: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0
 ) -> Tensor:
+    """input (N, C, H, W) -> (N, C, OH, OW): the mean of each window, with the padding's zeros."""
     return input.avg_pool2d(kernel_size, stride, padding)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Size) -> Tensor:
+    """input (N, C, L) -> (N, C, output_size): means over equal parts."""
     return input.adaptive_avg_pool1d(output_size)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Size) -> Tensor:
+    """input (N, C, H, W) -> (N, C, *output_size): means over equal parts."""
     return input.adaptive_avg_pool2d(output_size)
 
 

@@ -26,6 +26,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Draw from the normal distribution with this mean and standard deviation."""
     return _fill(tensor, generator.normal(mean, std, tensor.shape))
 
 
@@ -43,14 +44,17 @@ def trunc_normal_(
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
+    """One number everywhere."""
     return _fill(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
+    """Zeros everywhere."""
     return _fill(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
+    """Ones everywhere."""
     return _fill(tensor, 1.0)
 
 

@@ -6,50 +6,52 @@ from tinytorch_core import nn as core
 
 
 class Identity(Module, core.Identity):
-    pass
+    __doc__ = core.Identity.__doc__
 
 
 class Sequential(Module, core.Sequential):
-    pass
+    __doc__ = core.Sequential.__doc__
 
 
 class ModuleList(Module, core.ModuleList):
-    pass
+    __doc__ = core.ModuleList.__doc__
 
 
 class ModuleDict(Module, core.ModuleDict):
-    pass
+    __doc__ = core.ModuleDict.__doc__
 
 
 class ParameterList(Module, core.ParameterList):
-    pass
+    __doc__ = core.ParameterList.__doc__
 
 
 class Linear(Module, core.Linear):
-    pass
+    __doc__ = core.Linear.__doc__
 
 
 class Conv1d(Module, core.Conv1d):
-    pass
+    __doc__ = core.Conv1d.__doc__
 
 
 class Conv2d(Module, core.Conv2d):
-    pass
+    __doc__ = core.Conv2d.__doc__
 
 
 class BatchNorm1d(Module, core.BatchNorm1d):
-    pass
+    __doc__ = core.BatchNorm1d.__doc__
 
 
 class BatchNorm2d(Module, core.BatchNorm2d):
-    pass
+    __doc__ = core.BatchNorm2d.__doc__
 
 
 class LayerNorm(Module, core.LayerNorm):
-    pass
+    __doc__ = core.LayerNorm.__doc__
 
 
 class Embedding(Module, core.Embedding):
+    __doc__ = core.Embedding.__doc__
+
     @classmethod
     def from_pretrained(
         cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None
@@ -62,88 +64,88 @@ class Embedding(Module, core.Embedding):
 
 
 class ReLU(Module, core.ReLU):
-    pass
+    __doc__ = core.ReLU.__doc__
 
 
 class ReLU6(Module, core.ReLU6):
-    pass
+    __doc__ = core.ReLU6.__doc__
 
 
 class LeakyReLU(Module, core.LeakyReLU):
-    pass
+    __doc__ = core.LeakyReLU.__doc__
 
 
 class ELU(Module, core.ELU):
-    pass
+    __doc__ = core.ELU.__doc__
 
 
 class GELU(Module, core.GELU):
-    pass
+    __doc__ = core.GELU.__doc__
 
 
 class SiLU(Module, core.SiLU):
-    pass
+    __doc__ = core.SiLU.__doc__
 
 
 class Tanh(Module, core.Tanh):
-    pass
+    __doc__ = core.Tanh.__doc__
 
 
 class Sigmoid(Module, core.Sigmoid):
-    pass
+    __doc__ = core.Sigmoid.__doc__
 
 
 class Hardsigmoid(Module, core.Hardsigmoid):
-    pass
+    __doc__ = core.Hardsigmoid.__doc__
 
 
 class Hardswish(Module, core.Hardswish):
-    pass
+    __doc__ = core.Hardswish.__doc__
 
 
 class Softplus(Module, core.Softplus):
-    pass
+    __doc__ = core.Softplus.__doc__
 
 
 class Softmax(Module, core.Softmax):
-    pass
+    __doc__ = core.Softmax.__doc__
 
 
 class LogSoftmax(Module, core.LogSoftmax):
-    pass
+    __doc__ = core.LogSoftmax.__doc__
 
 
 class MaxPool1d(Module, core.MaxPool1d):
-    pass
+    __doc__ = core.MaxPool1d.__doc__
 
 
 class MaxPool2d(Module, core.MaxPool2d):
-    pass
+    __doc__ = core.MaxPool2d.__doc__
 
 
 class AvgPool1d(Module, core.AvgPool1d):
-    pass
+    __doc__ = core.AvgPool1d.__doc__
 
 
 class AvgPool2d(Module, core.AvgPool2d):
-    pass
+    __doc__ = core.AvgPool2d.__doc__
 
 
 class AdaptiveAvgPool1d(Module, core.AdaptiveAvgPool1d):
-    pass
+    __doc__ = core.AdaptiveAvgPool1d.__doc__
 
 
 class AdaptiveAvgPool2d(Module, core.AdaptiveAvgPool2d):
-    pass
+    __doc__ = core.AdaptiveAvgPool2d.__doc__
 
 
 class Flatten(Module, core.Flatten):
-    pass
+    __doc__ = core.Flatten.__doc__
 
 
 class Unflatten(Module, core.Unflatten):
-    pass
+    __doc__ = core.Unflatten.__doc__
 
 
 class Dropout(Module, core.Dropout):
-    pass
+    __doc__ = core.Dropout.__doc__

@@ -30,6 +30,7 @@ class CrossEntropyLoss(_Loss):
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of class scores and class numbers."""
         return functional.cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
@@ -48,10 +49,13 @@ class NLLLoss(_Loss):
         self.ignore_index = ignore_index
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of log-probabilities and class numbers."""
         return functional.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class BCELoss(_Loss):
+    """Binary cross-entropy of probabilities, each with a target of its own from 0 to 1."""
+
     weight: Any
 
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
@@ -59,10 +63,13 @@ class BCELoss(_Loss):
         self.register_buffer("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of probabilities and targets of one shape."""
         return functional.binary_cross_entropy(input, target, self.weight, self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
+    """`BCELoss` of sigmoid(input), without overflow. pos_weight: of the positive targets."""
+
     weight: Any
     pos_weight: Any
 
@@ -75,36 +82,49 @@ class BCEWithLogitsLoss(_Loss):
         self.register_buffer("pos_weight", pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits and targets of one shape."""
         return functional.binary_cross_entropy_with_logits(
             input, target, self.weight, self.reduction, self.pos_weight
         )
 
 
 class MSELoss(_Loss):
+    """(input - target) ** 2."""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of two tensors of one shape."""
         return functional.mse_loss(input, target, self.reduction)
 
 
 class L1Loss(_Loss):
+    """abs(input - target)."""
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of two tensors of one shape."""
         return functional.l1_loss(input, target, self.reduction)
 
 
 class HuberLoss(_Loss):
+    """Half the square of the difference up to delta, and linear from there (Huber, 1964)."""
+
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
         self.delta = delta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of two tensors of one shape."""
         return functional.huber_loss(input, target, self.reduction, self.delta)
 
 
 class SmoothL1Loss(_Loss):
+    """`HuberLoss` with delta=beta, divided by beta."""
+
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
         self.beta = beta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of two tensors of one shape."""
         return functional.smooth_l1_loss(input, target, self.reduction, self.beta)
 
 
@@ -116,4 +136,5 @@ class KLDivLoss(_Loss):
         self.log_target = log_target
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of log-probabilities and a target distribution of one shape."""
         return functional.kl_div(input, target, self.reduction, self.log_target)

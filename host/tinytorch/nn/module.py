@@ -73,9 +73,11 @@ class Module(core.Module):
         return self
 
     def float(self) -> "Module":
+        """All floats as float32."""
         return self.to(np.float32)
 
     def double(self) -> "Module":
+        """All floats as float64."""
         return self.to(np.float64)
 
     def requires_grad_(self, requires_grad: bool = True) -> "Module":

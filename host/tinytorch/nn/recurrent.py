@@ -24,7 +24,7 @@ class _Recurrent(Module):
 
     gates = 1
     operation: Operation = rnn
-    settings: dict[str, Any]
+    attrs: dict[str, Any]
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
@@ -75,7 +75,7 @@ class _Recurrent(Module):
                 first = [s[len(finals[0])] for s in states]
                 y = apply(
                     type(self).operation, x.linear(*of_input), *first, *of_state,
-                    reverse=bool(reverse), **self.settings,
+                    reverse=bool(reverse), **self.attrs,
                 )  # fmt: skip
                 times = len(x)
                 finals[0].append(y[0 if reverse else times - 1])
@@ -147,9 +147,10 @@ class RNN(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         )
         self.nonlinearity = nonlinearity
-        self.settings = {"nonlinearity": nonlinearity}
+        self.attrs = {"nonlinearity": nonlinearity}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The outputs of all times (L, N, width), and the last states, as hx."""
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
         return y, h
 
@@ -162,9 +163,10 @@ class GRU(_Recurrent):
 
     gates = 3
     operation = gru
-    settings: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The outputs of all times (L, N, width), and the last states, as hx."""
         y, (h,) = self._recur(input, None if hx is None else (hx,), 1)
         return y, h
 
@@ -178,10 +180,11 @@ class LSTM(_Recurrent):
 
     gates = 4
     operation = lstm
-    settings: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The outputs of all times (L, N, width), and the last states and cells, as hx."""
         y, (h, c) = self._recur(input, hx, 2)
         return y, (h, c)

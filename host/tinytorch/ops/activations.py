@@ -13,6 +13,7 @@ from tinytorch.ops.memory import empty_like
 
 
 def relu6(a: Array) -> Result:
+    """min(max(a, 0), 6)."""
     y = np.clip(a, 0, 6, out=empty_like(a))
     return y, (lambda g: g * ((y > 0) & (y < 6)),)
 

@@ -1,6 +1,6 @@
 """Every operation on numpy arrays that is not a layer's, its gradient beside it.
 
-An operation takes arrays (and settings by keyword) and returns its result and its gradients: for
+An operation takes arrays (and attributes by keyword) and returns its result and its gradients: for
 each array a function from the gradient of the result to that of the array, or None where there is
 none; where the gradients share work, one function that returns them all. A function may return the
 gradient of a broadcast array in the shape of the result: the tape (tinytorch.autograd) sums it.
@@ -42,9 +42,14 @@ def _place(like: Array, other: Any = None) -> Array | None:
     return memory.empty_like(like)
 
 
+def _binary(function: np.ufunc, a: Array, b: Array) -> Array:
+    """function(a, b), such as numpy.add; a large result goes to memory that was used before."""
+    return function(a, b) if a.size < _SMALL else function(a, b, out=_place(a, b))
+
+
 def _times(a: Array, b: Array) -> Array:
     """a * b, in the type of a."""
-    return np.multiply(a, b, out=_place(a, b)) if a.size >= _SMALL else a * b
+    return _binary(np.multiply, a, b)
 
 
 def _only(g: Array, mask: Array, result: Array | None = None) -> Array:
@@ -99,27 +104,29 @@ _NONE = (None, None)
 
 
 def add(a: Array, b: Array) -> Result:
-    return a + b if a.size < _SMALL else np.add(a, b, out=_place(a, b)), _SAME
+    """a + b."""
+    return _binary(np.add, a, b), _SAME
 
 
 def sub(a: Array, b: Array) -> Result:
-    y = a - b if a.size < _SMALL else np.subtract(a, b, out=_place(a, b))
-    return y, (_same, np.negative)
+    """a - b."""
+    return _binary(np.subtract, a, b), (_same, np.negative)
 
 
 def mul(a: Array, b: Array) -> Result:
-    y = a * b if a.size < _SMALL else np.multiply(a, b, out=_place(a, b))
-    return y, (lambda g: _times(g, b), lambda g: _times(g, a))
+    """a * b."""
+    return _binary(np.multiply, a, b), (lambda g: _times(g, b), lambda g: _times(g, a))
 
 
 @_quiet
 def div(a: Array, b: Array) -> Result:
-    y = a / b if a.size < _SMALL else np.divide(a, b, out=_place(a, b))
-    return y, (lambda g: g / b, lambda g: -g * (a / b / b))
+    """a / b."""
+    return _binary(np.divide, a, b), (lambda g: g / b, lambda g: -g * (a / b / b))
 
 
 @_quiet
 def pow(a: Array, b: Array) -> Result:
+    """a ** b."""
     y = a**b
 
     def of_base(g: Array) -> Array:
@@ -139,6 +146,7 @@ def remainder(a: Array, b: Array) -> Result:
 
 @_quiet
 def floor_divide(a: Array, b: Array) -> Result:
+    """a // b; it has no slope."""
     return np.floor_divide(a, b), (_flat, _flat)
 
 
@@ -155,10 +163,12 @@ def _extreme(function: Callable[..., Array], beaten: Callable[..., Array]) -> Op
 
 
 def maximum(a: Array, b: Array) -> Result:
+    """The larger of two numbers; equal ones share the gradient."""
     return _larger(a, b)
 
 
 def minimum(a: Array, b: Array) -> Result:
+    """The smaller of two numbers; equal ones share the gradient."""
     return _smaller(a, b)
 
 
@@ -166,26 +176,32 @@ _larger, _smaller = _extreme(np.maximum, np.less), _extreme(np.minimum, np.great
 
 
 def neg(a: Array) -> Result:
+    """-a."""
     return np.negative(a, out=_place(a)), (np.negative,)
 
 
 def abs(a: Array) -> Result:
+    """The absolute value; no slope at zero."""
     return np.abs(a), (lambda g: g * np.sign(a),)
 
 
 def sign(a: Array) -> Result:
+    """-1, 0 or 1."""
     return np.sign(a), (_flat,)
 
 
 def floor(a: Array) -> Result:
+    """Rounded down."""
     return np.floor(a), (_flat,)
 
 
 def ceil(a: Array) -> Result:
+    """Rounded up."""
     return np.ceil(a), (_flat,)
 
 
 def trunc(a: Array) -> Result:
+    """Rounded towards zero."""
     return np.trunc(a), (_flat,)
 
 
@@ -196,28 +212,33 @@ def round(a: Array, *, decimals: int) -> Result:
 
 @_quiet
 def exp(a: Array) -> Result:
+    """e ** a."""
     y = np.exp(a, out=_place(a))
     return y, (lambda g: _times(g, y),)
 
 
 @_quiet
 def expm1(a: Array) -> Result:
+    """e ** a - 1, exact near zero."""
     y = np.expm1(a)
     return y, (lambda g: g * (y + 1),)
 
 
 @_quiet
 def log(a: Array) -> Result:
+    """The natural logarithm."""
     return np.log(a), (lambda g: g / a,)
 
 
 @_quiet
 def log1p(a: Array) -> Result:
+    """log(1 + a), exact near zero."""
     return np.log1p(a), (lambda g: g / (a + 1),)
 
 
 @_quiet
 def sqrt(a: Array) -> Result:
+    """The square root."""
     y = np.sqrt(a)
 
     def of_a(g: Array) -> Array:
@@ -228,35 +249,42 @@ def sqrt(a: Array) -> Result:
 
 @_quiet
 def rsqrt(a: Array) -> Result:
+    """1 / sqrt(a)."""
     y = 1 / np.sqrt(a)
     return y, (lambda g: g * (y * y * y) * -0.5,)
 
 
 def square(a: Array) -> Result:
+    """a * a."""
     return np.square(a, out=_place(a)), (lambda g: _times(_times(g, a), np.asarray(2, a.dtype)),)
 
 
 @_quiet
 def reciprocal(a: Array) -> Result:
+    """1 / a."""
     y = 1 / a
     return y, (lambda g: -g * (y * y),)
 
 
 def sin(a: Array) -> Result:
+    """The sine of radians."""
     return np.sin(a), (lambda g: g * np.cos(a),)
 
 
 def cos(a: Array) -> Result:
+    """The cosine of radians."""
     return np.cos(a), (lambda g: -g * np.sin(a),)
 
 
 def tanh(a: Array) -> Result:
+    """The hyperbolic tangent."""
     y = np.tanh(a)
     return y, (lambda g: g * (1 - y * y),)
 
 
 @_quiet
 def sigmoid(a: Array) -> Result:
+    """1 / (1 + exp(-a))."""
     y = 0.5 + 0.5 * np.tanh(0.5 * a)  # exp(-a) would overflow
     return y, (lambda g: g * (y * (1 - y)),)
 
@@ -265,6 +293,7 @@ _zeros: dict[DTypeLike, Array] = {}
 
 
 def relu(a: Array) -> Result:
+    """max(a, 0)."""
     y = memory.empty_like(a)
     _relu(a, y)
 
@@ -294,6 +323,8 @@ def through_relu(y: Array, g: Array, result: Array) -> None:
 
 
 def clamp(a: Array, *, low: float | None, high: float | None) -> Result:
+    """Numbers below low become low, those above high become high; None for no limit."""
+
     def of_a(g: Array) -> Array:
         inside = np.ones(a.shape, bool) if low is None else a >= low
         return _only(g, inside if high is None else inside & (a <= high))
@@ -320,42 +351,52 @@ def where(condition: Array, a: Array, b: Array) -> Result:
 
 
 def eq(a: Array, b: Array) -> Result:
+    """a == b, as bools."""
     return a == b, _NONE
 
 
 def ne(a: Array, b: Array) -> Result:
+    """a != b, as bools."""
     return a != b, _NONE
 
 
 def lt(a: Array, b: Array) -> Result:
+    """a < b, as bools."""
     return a < b, _NONE
 
 
 def le(a: Array, b: Array) -> Result:
+    """a <= b, as bools."""
     return a <= b, _NONE
 
 
 def gt(a: Array, b: Array) -> Result:
+    """a > b, as bools."""
     return a > b, _NONE
 
 
 def ge(a: Array, b: Array) -> Result:
+    """a >= b, as bools."""
     return a >= b, _NONE
 
 
 def logical_and(a: Array, b: Array) -> Result:
+    """Whether both numbers are not zero."""
     return np.logical_and(a, b), _NONE
 
 
 def logical_or(a: Array, b: Array) -> Result:
+    """Whether one number at least is not zero."""
     return np.logical_or(a, b), _NONE
 
 
 def logical_xor(a: Array, b: Array) -> Result:
+    """Whether exactly one number is not zero."""
     return np.logical_xor(a, b), _NONE
 
 
 def logical_not(a: Array) -> Result:
+    """Whether a number is zero."""
     return np.logical_not(a), (None,)
 
 
@@ -365,26 +406,32 @@ def bitwise_and(a: Array, b: Array) -> Result:
 
 
 def bitwise_or(a: Array, b: Array) -> Result:
+    """a | b, of bools or integers."""
     return a | b, _NONE
 
 
 def bitwise_xor(a: Array, b: Array) -> Result:
+    """a ^ b, of bools or integers."""
     return a ^ b, _NONE
 
 
 def bitwise_not(a: Array) -> Result:
+    """~a, of bools or integers."""
     return ~a, (None,)
 
 
 def isnan(a: Array) -> Result:
+    """Whether a number is NaN."""
     return np.isnan(a), (None,)
 
 
 def isinf(a: Array) -> Result:
+    """Whether a number is infinite."""
     return np.isinf(a), (None,)
 
 
 def isfinite(a: Array) -> Result:
+    """Whether a number is neither NaN nor infinite."""
     return np.isfinite(a), (None,)
 
 
@@ -392,23 +439,28 @@ def isfinite(a: Array) -> Result:
 
 
 def clone(a: Array) -> Result:
+    """A copy."""
     return a.copy(), (_same,)
 
 
 def to(a: Array, *, dtype: DTypeLike) -> Result:
+    """In another type; gradients come back in that of a."""
     return a.astype(dtype), (_same,)
 
 
 def reshape(a: Array, *, shape: tuple[int, ...]) -> Result:
+    """In another shape; a view where numpy can give one."""
     before = a.shape
     return a.reshape(shape), (lambda g: g.reshape(before),)
 
 
 def permute(a: Array, *, dims: tuple[int, ...]) -> Result:
+    """With the dimensions in another order; a view."""
     return a.transpose(dims), (lambda g: g.transpose(np.argsort(dims)),)
 
 
 def expand(a: Array, *, shape: tuple[int, ...]) -> Result:
+    """Broadcast to a shape; a view."""
     return np.broadcast_to(a, shape), (_same,)
 
 
@@ -427,6 +479,7 @@ def diagonal(a: Array, *, offset: int, dim1: int, dim2: int) -> Result:
 
 
 def pad(a: Array, *, widths: Sequence[tuple[int, int]], value: float) -> Result:
+    """With a value around it; widths: (before, after) of each dimension."""
     inside = tuple(
         slice(before, before + n) for (before, _), n in zip(widths, a.shape, strict=True)
     )
@@ -440,23 +493,28 @@ def pad(a: Array, *, widths: Sequence[tuple[int, int]], value: float) -> Result:
 
 
 def flip(a: Array, *, dims: tuple[int, ...]) -> Result:
+    """Backwards along dimensions."""
     return np.flip(a, dims).copy(), (lambda g: np.flip(g, dims),)
 
 
 def roll(a: Array, *, shifts: tuple[int, ...], dims: tuple[int, ...] | None) -> Result:
+    """Moved on along dimensions; what leaves at the end enters at the start."""
     back = tuple(-s for s in shifts)
     return np.roll(a, shifts, dims), (lambda g: np.roll(g, back, dims),)
 
 
 def tril(a: Array, *, diagonal: int) -> Result:
+    """The lower triangle of the last two dimensions, zeros above."""
     return np.tril(a, diagonal), (lambda g: np.tril(g, diagonal),)
 
 
 def triu(a: Array, *, diagonal: int) -> Result:
+    """The upper triangle of the last two dimensions, zeros below."""
     return np.triu(a, diagonal), (lambda g: np.triu(g, diagonal),)
 
 
 def cat(*arrays: Array, dim: int) -> Result:
+    """Arrays one after the other along a dimension."""
     ends = np.cumsum([a.shape[dim] for a in arrays])[:-1]
     return np.concatenate(arrays, dim), lambda g: tuple(np.split(g, ends, dim))
 
@@ -551,23 +609,24 @@ def scatter_add(a: Array, index: Array, value: Array, *, dim: int) -> Result:
 
 
 def sum(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    """The sum over dims; of integers and bools int64."""
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
     y = a.sum(dims, dtype, keepdims=keepdim)
-    return y, (lambda g: np.broadcast_to(g.reshape(kept), shape),)
+    return y, (lambda g: np.broadcast_to(g.reshape(keepdim_shape), shape),)
 
 
 @_quiet
 def mean(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """NaN for the mean of nothing."""
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     n = shapes.size([shape[d] for d in dims])
     y = a.sum(dims, keepdims=keepdim) / a.dtype.type(n)
-    return y, (lambda g: np.broadcast_to((g / g.dtype.type(n)).reshape(kept), shape),)
+    return y, (lambda g: np.broadcast_to((g / g.dtype.type(n)).reshape(keepdim_shape), shape),)
 
 
-def _spread(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, Array, Any]:
-    """The deviations from the mean, their squares' sum with dims kept, and what divides it."""
+def _deviations(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, Array, Any]:
+    """The deviations from the mean, their squares' sum (keepdims), and what divides it."""
     n = shapes.size([a.shape[d] for d in dims])
     centred = a - a.sum(dims, keepdims=True) / a.dtype.type(n)
     return (
@@ -580,7 +639,7 @@ def _spread(a: Array, dims: tuple[int, ...], correction: float) -> tuple[Array, 
 @_quiet
 def var(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) -> Result:
     """The squared deviations' sum, divided by their number less the correction."""
-    centred, total, n = _spread(a, dims, correction)
+    centred, total, n = _deviations(a, dims, correction)
     y = total / n
 
     def of_a(g: Array) -> Array:
@@ -592,7 +651,7 @@ def var(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) ->
 @_quiet
 def std(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) -> Result:
     """The root of `var`; where all are equal it has no slope."""
-    centred, total, n = _spread(a, dims, correction)
+    centred, total, n = _deviations(a, dims, correction)
     y = np.sqrt(total / n)
 
     def of_a(g: Array) -> Array:
@@ -603,7 +662,8 @@ def std(a: Array, *, dims: tuple[int, ...], correction: float, keepdim: bool) ->
 
 
 def prod(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
-    shape, kept = a.shape, shapes.reduced(a.shape, dims, True)
+    """The product over dims; of integers and bools int64."""
+    shape, keepdim_shape = a.shape, shapes.reduced(a.shape, dims, True)
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
 
     def of_a(g: Array) -> Array:
@@ -614,7 +674,8 @@ def prod(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
         ones = np.ones_like(rows[..., :1])
         before = np.concatenate([ones, rows[..., :-1]], -1).cumprod(-1)
         after = np.concatenate([ones, rows[..., :0:-1]], -1).cumprod(-1)[..., ::-1]
-        return np.moveaxis((before * after).reshape(moved.shape), last, dims) * g.reshape(kept)
+        others = np.moveaxis((before * after).reshape(moved.shape), last, dims)
+        return others * g.reshape(keepdim_shape)
 
     return np.asarray(a.prod(dims, dtype, keepdims=keepdim)), (of_a if a.size else _empty(shape),)
 
@@ -624,11 +685,11 @@ def _empty(shape: tuple[int, ...]) -> Gradient:
 
 
 def _best(a: Array, y: Array, dims: tuple[int, ...]) -> Result:
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
 
     def of_a(g: Array) -> Array:
-        hit = a == y.reshape(kept)
-        return hit * (g.reshape(kept) / hit.sum(dims, a.dtype, keepdims=True))
+        hit = a == y.reshape(keepdim_shape)
+        return hit * (g.reshape(keepdim_shape) / hit.sum(dims, a.dtype, keepdims=True))
 
     return y, (of_a,)
 
@@ -639,18 +700,22 @@ def amax(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
 
 
 def amin(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """The minimum over dims; equal ones share the gradient."""
     return _best(a, a.min(dims, keepdims=keepdim), dims)
 
 
 def any(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """Whether any number is not zero."""
     return np.asarray(a.any(dims, keepdims=keepdim)), (None,)
 
 
 def all(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """Whether all numbers are not zero."""
     return np.asarray(a.all(dims, keepdims=keepdim)), (None,)
 
 
 def count_nonzero(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
+    """How many numbers are not zero."""
     return np.asarray(np.count_nonzero(a, dims, keepdims=keepdim), np.int64), (None,)
 
 
@@ -660,6 +725,7 @@ def argmax(a: Array, *, dim: int | None, keepdim: bool) -> Result:
 
 
 def argmin(a: Array, *, dim: int | None, keepdim: bool) -> Result:
+    """The position of the first minimum; in the flat array for dim=None."""
     return np.argmin(a, dim, keepdims=keepdim), (None,)
 
 
@@ -672,11 +738,13 @@ def argsort(a: Array, *, dim: int, descending: bool) -> Result:
 
 
 def cumsum(a: Array, *, dim: int) -> Result:
+    """The sum of each number and those before it."""
     dtype = a.dtype if a.dtype.kind == "f" else np.int64
     return a.cumsum(dim, dtype), (lambda g: np.flip(np.flip(g, dim).cumsum(dim), dim),)
 
 
 def cumprod(a: Array, *, dim: int) -> Result:
+    """The product of each number and those before it."""
     y = a.cumprod(dim, a.dtype if a.dtype.kind == "f" else np.int64)
 
     def of_a(g: Array) -> Array:
@@ -693,24 +761,24 @@ def cumprod(a: Array, *, dim: int) -> Result:
 @_quiet
 def logsumexp(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """log(sum(exp(a))), shifted so that nothing overflows."""
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
     top = a.max(dims, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, a.dtype.type(0))
     y = np.log(np.exp(a - top).sum(dims, keepdims=True)) + top
 
     def of_a(g: Array) -> Array:
-        return g.reshape(kept) * np.exp(a - y)
+        return g.reshape(keepdim_shape) * np.exp(a - y)
 
     return y.reshape(shapes.reduced(a.shape, dims, keepdim)), (of_a,)
 
 
 def norm(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
     """The Euclidean one; where it is zero it has no slope."""
-    kept = shapes.reduced(a.shape, dims, True)
+    keepdim_shape = shapes.reduced(a.shape, dims, True)
     y = np.sqrt(np.square(a).sum(dims, keepdims=True))
 
     def of_a(g: Array) -> Array:
-        return a * np.where(y == 0, g.dtype.type(0), g.reshape(kept) / y)
+        return a * np.where(y == 0, g.dtype.type(0), g.reshape(keepdim_shape) / y)
 
     return y.reshape(shapes.reduced(a.shape, dims, keepdim)), (of_a,)
 
@@ -719,6 +787,8 @@ def norm(a: Array, *, dims: tuple[int, ...], keepdim: bool) -> Result:
 
 
 def matmul(a: Array, b: Array) -> Result:
+    """a (..., n, m) @ b (..., m, p) -> (..., n, p)."""
+
     def of_b(g: Array) -> Array:
         if b.ndim == 2:  # one large product, not a sum of small ones
             return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])

@@ -40,6 +40,7 @@ def enable(on: bool = True) -> None:
 
 
 def enabled() -> bool:
+    """Whether compiled kernels do the work where they can."""
     return _wanted
 
 

@@ -216,7 +216,7 @@ def _columns(
         columns = _contiguous(x)
     else:
         columns = memory.empty((groups, n, *out, *kernel, each), x.dtype)
-        _gather(x, columns, window)
+        _im2col(x, columns, window)
     columns = columns.reshape(groups, rows, kernel[0] * kernel[1] * each)
     matrix = _contiguous(filters.transpose(0, 2, 3, 1))
     matrix = matrix.reshape(groups, channels // groups, columns.shape[2])
@@ -228,12 +228,12 @@ def _columns(
 
     def of_x(g: Array) -> Array:
         result = memory.empty(x.shape, x.dtype)
-        # numpy gathers faster than it spreads; numba does not.
+        # numpy gathers faster than it scatters; numba does not.
         turned = _turned(window) if plain or not compiled.enabled() else None
         if turned is None:
-            spread = memory.empty(columns.shape, x.dtype)
-            np.matmul(by_group(g), matrix, out=spread)
-            _spread(spread.reshape(groups, n, *out, *kernel, each), result, window)
+            of_columns = memory.empty(columns.shape, x.dtype)
+            np.matmul(by_group(g), matrix, out=of_columns)
+            _col2im(of_columns.reshape(groups, n, *out, *kernel, each), result, window)
         else:
             back = filters.reshape(groups, -1, each, *kernel)[..., ::-1, ::-1].swapaxes(1, 2)
             back = back.reshape(groups * each, channels // groups, *kernel)
@@ -272,8 +272,8 @@ def _padded(x: Array, padding: Pair) -> Array:
     return padded
 
 
-def _gather(x: Array, columns: Array, window: Window) -> None:
-    """columns (groups, N, *out, *kernel, C / groups): all that each output meets."""
+def _im2col(x: Array, columns: Array, window: Window) -> None:
+    """im2col: columns (groups, N, *out, *kernel, C / groups) hold all that each output meets."""
     _, stride, padding, dilation = window
     x = _padded(x, padding)
     of_n, of_row, of_column, of_channel = x.strides
@@ -283,8 +283,8 @@ def _gather(x: Array, columns: Array, window: Window) -> None:
 
 
 @compiled.kernel
-def _spread(columns: Array, result: Array, window: Window) -> None:
-    """The way back: result (N, H, W, C) is the sum of what came from each place."""
+def _col2im(columns: Array, result: Array, window: Window) -> None:
+    """The way back of im2col: result (N, H, W, C) is the sum of what came from each place."""
     groups, _, *out, _, _, each = columns.shape
     result.fill(0)
     parts = result.reshape(*result.shape[:3], groups, each)
@@ -635,6 +635,7 @@ def _back(rows: Array, like: Array, dim: int) -> Array:
 
 
 def softmax(x: Array, *, dim: int) -> Result:
+    """exp(x) / sum(exp(x)) along a dimension."""
     rows = _last(x, dim)
     y = memory.empty(rows.shape, x.dtype)
     _softmax(rows, y)
@@ -667,6 +668,7 @@ def _softmax_of_x(g: Array, y: Array, result: Array) -> None:
 
 
 def log_softmax(x: Array, *, dim: int) -> Result:
+    """log(softmax(x)) along a dimension, without overflow."""
     rows = _last(x, dim)
     y = memory.empty(rows.shape, x.dtype)
     np.subtract(rows, rows.max(1, keepdims=True, initial=-np.inf), out=y)

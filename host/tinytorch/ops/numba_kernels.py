@@ -1,6 +1,6 @@
 """The kernels that numba compiles: what numpy does in many passes over memory, in one.
 
-Each does what the numpy function of its name with `@fast.kernel` above it does, on C-contiguous
+Each does what the numpy function of its name with `@compiled.kernel` above it does, on C-contiguous
 float32 arrays; or it is a step of an optimizer. All run on one thread and let go of the
 interpreter's lock. Compiled code is cached on disk.
 
@@ -134,7 +134,7 @@ def shifted_of_weight(g, x, result, window):
 
 
 @compiled
-def spread(columns, result, window):
+def col2im(columns, result, window):
     kernel, stride, padding, dilation = window
     groups, _, outs_i, outs_j, _, _, each = columns.shape
     result[:] = 0

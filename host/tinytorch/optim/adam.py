@@ -14,6 +14,7 @@ def adam(
     p: Array, g: Array, m: Array, v: Array, largest: Array, lr: float, beta1: float, beta2: float,
     eps: float, weight_decay: float, decoupled: float, amsgrad: float, bias1: float, bias2: float,
 ) -> None:  # fmt: skip
+    """One step of Adam or AdamW, in place. bias1, bias2: 1 - beta ** age, of each moment."""
     # rate * m / (sqrt(v) + eps * root) is lr * (m / bias1) / (sqrt(v / bias2) + eps)
     root = math.sqrt(bias2)
     rate = lr * root / bias1

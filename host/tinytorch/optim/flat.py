@@ -73,7 +73,7 @@ class Flat:
     def spans(self, names: "tuple[str | None, ...]") -> list[Span]:
         """What is to be stepped now, and counted as stepped by whoever does it.
 
-        names: of the moments; None is for one that is not kept, and any array stands there.
+        names: of the moments; None is for one that is not in use, and any array stands there.
         """
         key = names, [p.grad is None for p in self.params]
         if key != self._key:
@@ -105,8 +105,8 @@ class Flat:
 
     def _span(self, run: list[int], names: "tuple[str | None, ...]") -> Span:
         for i in run:
-            kept = {n: Tensor(self._part(self._moments[n], i)) for n in names if n is not None}
-            self.state[self.params[i]] = {"step": Tensor(self._ages[i, ...]), **kept}
+            own = {n: Tensor(self._part(self._moments[n], i)) for n in names if n is not None}
+            self.state[self.params[i]] = {"step": Tensor(self._ages[i, ...]), **own}
         part = slice(self.bounds[run[0]][0], self.bounds[run[-1]][1])
         data = self.data[part]
         moments = [self.data if name is None else self._moments[name] for name in names]

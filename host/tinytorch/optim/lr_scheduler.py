@@ -30,6 +30,7 @@ class LRScheduler:
         self.step()
 
     def step(self) -> None:
+        """Set the rates of the next epoch."""
         self.last_epoch += 1
         self._set(self.get_lr())
 
@@ -83,6 +84,7 @@ class StepLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates now, times gamma at the end of each step_size."""
         ends = self.last_epoch > 0 and self.last_epoch % self.step_size == 0
         return self._times(self.gamma if ends else 1)
 
@@ -96,6 +98,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates now, times gamma at each milestone."""
         return self._times(self.gamma ** self.milestones.count(self.last_epoch))
 
 
@@ -107,6 +110,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates now, times gamma."""
         return self._times(self.gamma if self.last_epoch else 1)
 
 
@@ -120,6 +124,7 @@ class ConstantLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates now, times factor for the first total_iters."""
         if self.last_epoch == 0:
             return self._times(self.factor)
         return self._times(1 / self.factor if self.last_epoch == self.total_iters else 1)
@@ -143,6 +148,7 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates on the way from start_factor to end_factor."""
         if self.last_epoch == 0:
             return self._times(self.start_factor)
         if self.last_epoch > self.total_iters:
@@ -164,6 +170,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates on half a cosine from the first one to eta_min."""
         lrs = self._times(1)
         if self.last_epoch == 0:
             return lrs
@@ -197,6 +204,7 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The first rates, times what the functions give for this epoch."""
         pairs = zip(self.base_lrs, self.lr_lambdas, strict=True)
         return [base * function(self.last_epoch) for base, function in pairs]
 
@@ -236,6 +244,7 @@ class SequentialLR(LRScheduler):
         self._last_lr = scheduler.get_last_lr()
 
     def step(self) -> None:
+        """A step of the schedule whose turn it is."""
         self.last_epoch += 1
         scheduler = self._current()
         if self.last_epoch in self.milestones:
@@ -245,9 +254,11 @@ class SequentialLR(LRScheduler):
         self._last_lr = scheduler.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
+        """The state, with those of all schedules."""
         return {**super().state_dict(), "_schedulers": [s.state_dict() for s in self._schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on as the schedules of this state."""
         own = self._schedulers
         super().load_state_dict({**state_dict, "_schedulers": own})
         for scheduler, state in zip(own, state_dict["_schedulers"], strict=True):
@@ -314,6 +325,7 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
+        """The rates of this phase; the momentum is set, too."""
         self._need(
             self.last_epoch <= self.total_steps,
             f"this is step {self.last_epoch}, and there are to be {self.total_steps}",

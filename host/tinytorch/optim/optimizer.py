@@ -96,6 +96,7 @@ class Optimizer:
         return [Flat(params, self.state) for params in types.values()]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:

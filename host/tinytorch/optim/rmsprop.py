@@ -13,6 +13,7 @@ def rmsprop(
     p: Array, g: Array, v: Array, mean: Array, velocity: Array, lr: float, alpha: float,
     eps: float, weight_decay: float, momentum: float, centered: float,
 ) -> None:  # fmt: skip
+    """One step of RMSprop, in place."""
     for p, g, v, mean, velocity, t, decayed in blocks(p, g, v, mean, velocity):  # noqa: B020
         if weight_decay:
             np.multiply(p, weight_decay, out=decayed)

@@ -13,6 +13,7 @@ def sgd(
     p: Array, g: Array, velocity: Array, lr: float, momentum: float, dampening: float,
     weight_decay: float, nesterov: float, first: float,
 ) -> None:  # fmt: skip
+    """One step of SGD, in place. first: whether the velocity begins with this gradient."""
     for p, g, velocity, t, decayed in blocks(p, g, velocity):  # noqa: B020
         if weight_decay:
             np.multiply(p, weight_decay, out=decayed)

@@ -30,7 +30,8 @@ class Training(Protocol):
     watch: str
     stop: bool
 
-    def save(self, path: "str | Path") -> None: ...
+    def save(self, path: "str | Path") -> None:
+        """Write a checkpoint."""
 
 
 class Callback:
@@ -61,10 +62,12 @@ class EarlyStopping(Callback):
         self.patience = patience
 
     def on_start(self, trainer: Training) -> None:
+        """Stop at once, if the training that is resumed had come to its end."""
         if trainer.history:
             self.on_epoch(trainer)
 
     def on_epoch(self, trainer: Training) -> None:
+        """Stop after `patience` epochs that were no better."""
         if not trainer.best_epoch:
             raise ValueError(
                 f"EarlyStopping: no epoch has the figure '{trainer.watch}': give `fit` validation "
@@ -92,10 +95,12 @@ class Checkpoint(Callback):
         self.best = best
 
     def on_batch(self, trainer: Training) -> None:
+        """Write the checkpoint, every so many steps."""
         if self.every and not trainer.steps % self.every:
             trainer.save(self.path)
 
     def on_epoch(self, trainer: Training) -> None:
+        """Write the checkpoint, and the weights if they are the best so far."""
         if self.best is not None and trainer.best_epoch == len(trainer.history):
             serialize.save(trainer.net.state_dict(), self.best)
         trainer.save(self.path)
@@ -108,6 +113,7 @@ class CSVLogger(Callback):
         self.path = path
 
     def on_epoch(self, trainer: Training) -> None:
+        """Write the table anew."""
         _write_table(self.path, [epoch.figures() for epoch in trainer.history])
 
 
@@ -152,12 +158,14 @@ class Statistics(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_start(self, trainer: Training) -> None:
+        """Read the rows of earlier epochs, of a training that is resumed."""
         if not self.rows and trainer.history and self.path.exists():
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             self.rows = [row for row in rows if int(row["epoch"]) <= len(trainer.history)]
 
     def on_epoch(self, trainer: Training) -> None:
+        """Add the rows of this epoch."""
         epoch = len(trainer.history)
         self.rows += [{"epoch": epoch, **row} for row in statistics(trainer.net)]
         _write_table(self.path, self.rows)
@@ -181,10 +189,12 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_start(self, trainer: Training) -> None:
+        """Open the folder."""
         # What a killed training wrote after its checkpoint is not shown.
         self._writer = self._open(self.folder, purge_step=len(trainer.history) + 1)
 
     def on_epoch(self, trainer: Training) -> None:
+        """Add the figures of this epoch."""
         figures = trainer.history[-1].figures()
         epoch = figures.pop("epoch")
         norms = {
@@ -195,5 +205,6 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_end(self, trainer: Training) -> None:
+        """Close the folder."""
         if self._writer is not None:
             self._writer.close()

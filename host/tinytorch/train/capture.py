@@ -30,8 +30,8 @@ from tinytorch_core.nn import Module
 Loss = Callable[[Any, Tensor], Tensor]
 
 _FUSED = (ops.linear, ops.conv, ops.batch_norm)  # they take relu=True
-_RECORDINGS = 16  # batch shapes that are kept; more of them run on the tape
-_PATIENCE = 8  # recordings of one shape that may turn out wrong before it stays on the tape
+_MAX_RECORDINGS = 16  # batch shapes that are kept; more of them run on the tape
+_MAX_FAILED = 8  # recordings of one shape that may turn out wrong before it stays on the tape
 
 
 class Pending(NDArrayOperatorsMixin):
@@ -79,11 +79,11 @@ class Pending(NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         return np.array(self._real(), dtype, copy=copy)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
-        return getattr(ufunc, method)(*map(_real, inputs), **settings)
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **attrs: Any) -> Any:
+        return getattr(ufunc, method)(*map(_real, inputs), **attrs)
 
-    def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
-        return function(*_real(args), **_real(settings))
+    def __array_function__(self, function: Any, types: Any, args: Any, attrs: Any) -> Any:
+        return function(*_real(args), **_real(attrs))
 
 
 def _real(x: Any) -> Any:
@@ -116,13 +116,15 @@ class Deferred(Tensor):
         if isinstance(self.data, Pending):
             self.owner.leave()
 
-    def backward(self, *args: Any, **settings: Any) -> None:
+    def backward(self, *args: Any, **attrs: Any) -> None:
+        """Leave the capture, and walk back on the tape."""
         self._leave()
         if not self._inputs:
             raise RuntimeError("backward: this step was captured: call backward of its Step.")
-        super().backward(*args, **settings)
+        super().backward(*args, **attrs)
 
     def detach(self) -> Any:
+        """Leave the capture: the numbers are asked for."""
         self._leave()
         return super().detach()
 
@@ -137,9 +139,11 @@ class Outline:
 
     @staticmethod
     def of(a: Array) -> "Outline":
+        """The outline of an array."""
         return Outline(a.shape, a.dtype, a.strides)
 
     def fits(self, a: Array) -> bool:
+        """Whether an array is like this one."""
         return a.shape == self.shape and a.dtype == self.dtype and a.strides == self.strides
 
 
@@ -164,7 +168,7 @@ class Call:
 
     operation: ops.Operation
     inputs: tuple[int, ...]
-    settings: dict[str, Any]
+    attrs: dict[str, Any]
     out: int
     like: Outline
     enabled: bool
@@ -180,7 +184,7 @@ class Recording:
         self.outside: dict[int, Outside] = {}
         self.complete = True
         self._slots: dict[int, int] = {id(None): 0}
-        self._kept: list[Tensor] = []  # so that no id is used twice
+        self._alive: list[Tensor] = []  # so that no id is used twice
 
     def __call__(
         self, operation: ops.Operation, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any]
@@ -202,7 +206,7 @@ class Recording:
         return result
 
     def _new(self, t: Tensor) -> int:
-        self._kept.append(t)
+        self._alive.append(t)
         self._slots[id(t)] = len(self._slots)
         return self._slots[id(t)]
 
@@ -222,14 +226,14 @@ class Recording:
     def changed(self, tensor: Tensor, result: Tensor) -> None:
         """The tape knows."""
 
-    def finish(self, loss: Tensor) -> "Plan | None":
+    def finish(self, loss: Tensor) -> "StepPlan | None":
         """The plan to replay, unless this step cannot be replayed."""
         slot = self._slots.get(id(loss), 0)
         known = slot and slot not in self.outside and loss.data.size == 1 and loss.requires_grad
-        return Plan(self, slot) if known and self.complete else None
+        return StepPlan(self, slot) if known and self.complete else None
 
 
-class Plan:
+class StepPlan:
     """A recording made ready: which calls a step replays, and where its gradients go."""
 
     def __init__(self, recording: Recording, loss: int) -> None:
@@ -237,7 +241,7 @@ class Plan:
         self.outside = recording.outside
         self.loss = loss
         self.loss_like = next(call.like for call in self.calls if call.out == loss)
-        self.size = 1 + len(recording._kept)
+        self.size = 1 + len(recording._alive)
         self.fused, self.absorbed = self._fuse()
 
     def _fuse(self) -> tuple[list[Call], list[int]]:
@@ -258,8 +262,8 @@ class Plan:
                 before, of_all = found
                 layer = calls[before]
                 absorbed.append(of_all)
-                settings = {**layer.settings, "relu": True}
-                calls[before] = replace(layer, settings=settings, out=call.out, like=call.like)
+                attrs = {**layer.attrs, "relu": True}
+                calls[before] = replace(layer, attrs=attrs, out=call.out, like=call.like)
                 continue
             if call.operation in _FUSED:
                 made[call.out] = len(calls), place
@@ -275,7 +279,7 @@ def _references(things: list[Any], place: int) -> int:
 class Follower:
     """Goes through a plan with the net's Python, then replays it, forward and backward."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: StepPlan) -> None:
         self.plan = plan
         self.left = False
         self._made: list[Deferred] = []
@@ -297,13 +301,13 @@ class Follower:
 
     def _same(
         self, call: Call, operation: ops.Operation, inputs: tuple[Tensor | None, ...],
-        settings: dict[str, Any],
+        attrs: dict[str, Any],
     ) -> bool:  # fmt: skip
         if (
             call.operation is not operation
             or len(call.inputs) != len(inputs)
             or call.enabled != tape.local.recording
-            or call.settings != settings
+            or call.attrs != attrs
         ):
             return False
         bound = self._bound
@@ -340,7 +344,7 @@ class Follower:
         for call, result in zip(self.plan.calls, self._made, strict=False):
             with tape.set_grad_enabled(call.enabled):
                 real = tape.record(
-                    call.operation, tuple([tensors[s] for s in call.inputs]), call.settings
+                    call.operation, tuple([tensors[s] for s in call.inputs]), call.attrs
                 )
             for name in _STATE:
                 setattr(result, name, getattr(real, name))
@@ -362,7 +366,7 @@ class Follower:
             values[slot] = None if t is None else t.data
         self._gradients = []
         for call in self._program:
-            data, gradients = call.operation(*[values[s] for s in call.inputs], **call.settings)
+            data, gradients = call.operation(*[values[s] for s in call.inputs], **call.attrs)
             if data.dtype != call.like.dtype:
                 data = data.astype(call.like.dtype)
             values[call.out] = data
@@ -411,7 +415,7 @@ class Step:
         self.loss = loss
         self.capture = capture
         self.replayed = 0  # steps that were
-        self._plans: dict[Any, Plan | None] = {}
+        self._plans: dict[Any, StepPlan | None] = {}
         self._failed: dict[Any, int] = {}
         self._result: Any = None  # of the last forward: a Follower, or the loss
 
@@ -434,8 +438,8 @@ class Step:
 
     def _worth(self, key: Any) -> bool:
         """Whether to record a step with such batches."""
-        few = key in self._plans or len(self._plans) < _RECORDINGS
-        return self.capture and few and self._failed.get(key, 0) < _PATIENCE
+        few = key in self._plans or len(self._plans) < _MAX_RECORDINGS
+        return self.capture and few and self._failed.get(key, 0) < _MAX_FAILED
 
     def backward(self, scale: float = 1.0) -> None:
         """Add `scale` times the gradients of the last loss to `grad` of the parameters."""

@@ -23,6 +23,7 @@ class Metric:
         self.reset()
 
     def reset(self) -> None:
+        """Forget what was added."""
         self.sums: Array = np.zeros(0)
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
@@ -35,6 +36,7 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__}: write measure.")
 
     def value(self) -> Any:
+        """The metric of all that was added."""
         raise NotImplementedError(f"{type(self).__name__}: write value.")
 
     def _mean(self) -> float:
@@ -79,6 +81,7 @@ class TopK(Metric):
         self.k = k
 
     def measure(self, outputs: Array, targets: Array) -> Any:
+        """The samples whose class is among the k largest scores, and all of them."""
         scores = _scores(self, outputs, targets)
         own = np.take_along_axis(scores, targets[..., None], -1)
         # Of equal scores the first is the larger one, as for argmax.
@@ -87,6 +90,7 @@ class TopK(Metric):
         return (before < self.k).sum(), targets.size
 
     def value(self) -> float:
+        """The share of samples whose class is among the k largest scores."""
         return self._mean()
 
 
@@ -94,9 +98,11 @@ class Accuracy(Metric):
     """How often the largest output is the target: 0..1."""
 
     def measure(self, outputs: Array, targets: Array) -> Any:
+        """The samples whose largest score is the class, and all of them."""
         return (_scores(self, outputs, targets).argmax(-1) == targets).sum(), targets.size
 
     def value(self) -> float:
+        """The share of samples whose largest score is the class."""
         return self._mean()
 
 
@@ -104,12 +110,14 @@ class ConfusionMatrix(Metric):
     """How often a class (row) was taken for a class (column): int64 (C, C)."""
 
     def measure(self, outputs: Array, targets: Array) -> Array:
+        """(classes, classes) counts of a batch: rows are targets, columns answers."""
         scores = _scores(self, outputs, targets)
         counts = np.zeros((scores.shape[-1],) * 2)
         np.add.at(counts, (targets, scores.argmax(-1)), 1)
         return counts
 
     def value(self) -> Any:
+        """(classes, classes) counts: rows are targets, columns answers."""
         return self.sums.astype(np.int64)
 
 

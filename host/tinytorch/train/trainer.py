@@ -65,10 +65,12 @@ class Score:
 
     @property
     def loss(self) -> float:
+        """The mean loss over the samples."""
         return self._loss / self._count
 
     @property
     def accuracy(self) -> "float | None":
+        """The share of answers that are right; None where targets are not class numbers."""
         return self._right / self._answers if self._classes and self._answers else None
 
     def values(self) -> dict[str, Any]:
@@ -80,10 +82,12 @@ class Score:
         return {prefix + n: float(v) for n, v in self.values().items() if np.ndim(v) == 0}
 
     def state(self) -> dict[str, Any]:
+        """What `load` needs to go on."""
         own = [self._loss, self._right, self._answers, self._count, self._classes]
         return {"own": own, "metrics": {n: m.sums.tolist() for n, m in self.metrics.items()}}
 
     def load(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
         self._loss, self._right, self._answers, self._count, self._classes = state["own"]
         for name, sums in state["metrics"].items():
             if name in self.metrics:
@@ -157,7 +161,7 @@ class _Begun:
 class Trainer:
     """Trains a net: `Trainer(net, optimizer).fit(train, epochs=20, validation=valid)`.
 
-    loss: from outputs and targets, the mean over the batch; cross-entropy unless told.
+    loss: from outputs and targets, the mean over the batch. Default: cross-entropy.
     schedule: of the learning rate; it steps after each epoch, or after each step of the optimizer
     with schedule_every="batch". ReduceLROnPlateau gets the watched figure.
     accumulate: batches whose gradients make one step, as if they were one batch.

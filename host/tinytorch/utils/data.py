@@ -112,6 +112,7 @@ class TensorDataset(Dataset):
         return tuple(Tensor(t.data[index]) for t in self.tensors)
 
     def batch(self, indices: Indices) -> list[Tensor]:
+        """The samples of these indices, stacked."""
         return [Tensor(t.data.take(indices, 0)) for t in self.tensors]
 
 
@@ -152,6 +153,7 @@ class Subset(Dataset):
         return self.dataset[int(self.indices[index])]
 
     def batch(self, indices: Indices) -> Any:
+        """The samples of these indices, stacked."""
         return _batch(self.dataset, self.indices[indices])
 
 
@@ -176,6 +178,7 @@ class Transformed(Dataset):
         return self._changed(self.dataset[index])
 
     def batch(self, indices: Indices) -> Any:
+        """The samples of these indices, stacked and transformed."""
         if self.batched:
             return self._changed(_batch(self.dataset, indices))
         return super().batch(indices)

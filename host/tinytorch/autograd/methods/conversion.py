@@ -17,25 +17,33 @@ class Conversion(TensorBase):
     __slots__ = ()
 
     def type(self, target: Any) -> "Self":
+        """`to` of a type."""
         return self.to(target)
 
     def type_as(self, other: "Self") -> "Self":
+        """This tensor in the type of another."""
         return self.to(other.dtype)
 
     def cpu(self) -> "Self":
+        """This tensor: there is no other device."""
         return self.to("cpu")
 
     def float(self) -> "Self":
+        """This tensor as float32."""
         return self.to(float32)
 
     def double(self) -> "Self":
+        """This tensor as float64."""
         return self.to(float64)
 
     def long(self) -> "Self":
+        """This tensor as int64."""
         return self.to(int64)
 
     def int(self) -> "Self":
+        """This tensor as int32."""
         return self.to(np.int32)
 
     def bool(self) -> "Self":
+        """This tensor as bools: True for what is not zero."""
         return self.to(np.bool_)

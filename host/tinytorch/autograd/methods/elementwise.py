@@ -193,12 +193,15 @@ class Elementwise(TensorBase):
         return self
 
     def add(self, other: Any, alpha: float = 1) -> "Self":
+        """self + alpha * other."""
         return self + (other if alpha == 1 else alpha * other)
 
     def sub(self, other: Any, alpha: float = 1) -> "Self":
+        """self - alpha * other."""
         return self - (other if alpha == 1 else alpha * other)
 
     def mul(self, other: Operand) -> "Self":
+        """self * other."""
         return self * other
 
     def div(self, other: Operand, rounding_mode: str | None = None) -> "Self":
@@ -208,6 +211,7 @@ class Elementwise(TensorBase):
         return (self / other).trunc() if rounding_mode == "trunc" else self / other
 
     def pow(self, exponent: Operand) -> "Self":
+        """self ** exponent. Raises ValueError for integers to a negative power."""
         return self**exponent
 
     def remainder(self, other: Operand) -> "Self":
@@ -215,6 +219,7 @@ class Elementwise(TensorBase):
         return self % other
 
     def floor_divide(self, other: Operand) -> "Self":
+        """self // other, rounded down."""
         return self // other
 
     def maximum(self, other: TensorBase) -> "Self":
@@ -222,63 +227,83 @@ class Elementwise(TensorBase):
         return _binary(ops.maximum, "maximum", self, other)
 
     def minimum(self, other: TensorBase) -> "Self":
+        """Of two numbers the smaller one; equal ones share the gradient."""
         return _binary(ops.minimum, "minimum", self, other)
 
     def eq(self, other: Any) -> "Self":
+        """self == other, as bools."""
         return self == other
 
     def ne(self, other: Any) -> "Self":
+        """self != other, as bools."""
         return self != other
 
     def gt(self, other: Any) -> "Self":
+        """self > other, as bools."""
         return self > other
 
     def ge(self, other: Any) -> "Self":
+        """self >= other, as bools."""
         return self >= other
 
     def lt(self, other: Any) -> "Self":
+        """self < other, as bools."""
         return self < other
 
     def le(self, other: Any) -> "Self":
+        """self <= other, as bools."""
         return self <= other
 
     def logical_and(self, other: "Self") -> "Self":
+        """Whether both numbers are not zero."""
         return _binary(ops.logical_and, "logical_and", self, other)
 
     def logical_or(self, other: "Self") -> "Self":
+        """Whether one number at least is not zero."""
         return _binary(ops.logical_or, "logical_or", self, other)
 
     def logical_xor(self, other: "Self") -> "Self":
+        """Whether exactly one number is not zero."""
         return _binary(ops.logical_xor, "logical_xor", self, other)
 
     def logical_not(self) -> "Self":
+        """Whether a number is zero."""
         return apply(ops.logical_not, self)
 
     def isnan(self) -> "Self":
+        """Whether a number is NaN."""
         return apply(ops.isnan, self)
 
     def isinf(self) -> "Self":
+        """Whether a number is infinite."""
         return apply(ops.isinf, self)
 
     def isfinite(self) -> "Self":
+        """Whether a number is neither NaN nor infinite."""
         return apply(ops.isfinite, self)
 
     def neg(self) -> "Self":
+        """-self."""
         return apply(ops.neg, self)
 
     def abs(self) -> "Self":
+        """The absolute value."""
         return apply(ops.abs, self)
 
     def sign(self) -> "Self":
+        """-1, 0 or 1."""
         return apply(ops.sign, self)
 
     def floor(self) -> "Self":
+        """Rounded down; integers stay as they are."""
         return apply(ops.floor, self) if self.is_floating_point() else self
 
     def ceil(self) -> "Self":
+        """Rounded up; integers stay as they are."""
         return apply(ops.ceil, self) if self.is_floating_point() else self
 
     def trunc(self) -> "Self":
+        """Rounded towards zero; integers stay as they are."""
         return apply(ops.trunc, self) if self.is_floating_point() else self
 
     def round(self, decimals: int = 0) -> "Self":
@@ -286,33 +311,43 @@ class Elementwise(TensorBase):
         return apply(ops.round, self, decimals=decimals)
 
     def exp(self) -> "Self":
+        """e ** self."""
         return apply(ops.exp, self._real())
 
     def expm1(self) -> "Self":
+        """e ** self - 1, exact near zero."""
         return apply(ops.expm1, self._real())
 
     def log(self) -> "Self":
+        """The natural logarithm."""
         return apply(ops.log, self._real())
 
     def log1p(self) -> "Self":
+        """log(1 + self), exact near zero."""
         return apply(ops.log1p, self._real())
 
     def log2(self) -> "Self":
+        """The logarithm to base 2."""
         return self.log() / math.log(2)
 
     def log10(self) -> "Self":
+        """The logarithm to base 10."""
         return self.log() / math.log(10)
 
     def sqrt(self) -> "Self":
+        """The square root."""
         return apply(ops.sqrt, self._real())
 
     def rsqrt(self) -> "Self":
+        """1 / sqrt(self)."""
         return apply(ops.rsqrt, self._real())
 
     def square(self) -> "Self":
+        """self * self."""
         return apply(ops.square, self)
 
     def reciprocal(self) -> "Self":
+        """1 / self."""
         return apply(ops.reciprocal, self._real())
 
     def nan_to_num(
@@ -327,15 +362,19 @@ class Elementwise(TensorBase):
         return where(t == -math.inf, float(limits.min) if neginf is None else neginf, t)
 
     def sin(self) -> "Self":
+        """The sine of radians."""
         return apply(ops.sin, self._real())
 
     def cos(self) -> "Self":
+        """The cosine of radians."""
         return apply(ops.cos, self._real())
 
     def tanh(self) -> "Self":
+        """The hyperbolic tangent."""
         return apply(ops.tanh, self._real())
 
     def sigmoid(self) -> "Self":
+        """1 / (1 + exp(-self))."""
         return apply(ops.sigmoid, self._real())
 
     def clamp(self, min: Any = None, max: Any = None) -> "Self":
@@ -355,35 +394,45 @@ class Elementwise(TensorBase):
         return self + weight * (end - self)
 
     def relu(self) -> "Self":
+        """max(self, 0)."""
         return apply(ops.relu, self)
 
     def relu6(self) -> "Self":
+        """min(max(self, 0), 6)."""
         return apply(ops.relu6, self)
 
     def leaky_relu(self, negative_slope: float = 0.01) -> "Self":
+        """self above 0, negative_slope * self below."""
         return apply(ops.leaky_relu, self, negative_slope=negative_slope)
 
     def elu(self, alpha: float = 1.0) -> "Self":
+        """self above 0, alpha * (exp(self) - 1) below."""
         return apply(ops.elu, self, alpha=alpha)
 
     def gelu(self, approximate: str = "none") -> "Self":
+        """self times the normal CDF of self; approximate="tanh" comes near to it by tanh."""
         if approximate not in ("none", "tanh"):
             raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}.')
         return apply(ops.gelu, self, approximate=approximate)
 
     def silu(self) -> "Self":
+        """self * sigmoid(self)."""
         return apply(ops.silu, self)
 
     def hardsigmoid(self) -> "Self":
+        """relu6(self + 3) / 6."""
         return apply(ops.hardsigmoid, self)
 
     def hardswish(self) -> "Self":
+        """self * hardsigmoid(self)."""
         return apply(ops.hardswish, self)
 
     def softplus(self, beta: float = 1.0, threshold: float = 20.0) -> "Self":
+        """log(1 + exp(beta * self)) / beta; self where beta * self is above threshold."""
         return apply(ops.softplus, self, beta=beta, threshold=threshold)
 
     def dropout(self, p: float = 0.5, training: bool = True) -> "Self":
+        """In training, zeros with probability p and the rest scaled by 1 / (1 - p)."""
         if not training or p == 0:
             return self
         return self * 0.0 if p == 1 else apply(ops.dropout, self, p=p)

@@ -122,10 +122,12 @@ class Indexing(Movement):
         return self.split(max(-(-n // chunks), 1), dim) if n else self.split([0] * chunks, dim)
 
     def unbind(self, dim: int = 0) -> "tuple[Self, ...]":
+        """The slices of a dimension one by one, without that dimension; views."""
         dim = shapes.axis("unbind", dim, self.ndim)
         return tuple([self[(slice(None),) * dim + (i,)] for i in range(self.shape[dim])])
 
     def select(self, dim: int, index: int) -> "Self":
+        """The slice of a dimension at an index, without that dimension; a view."""
         return self[(slice(None),) * shapes.axis("select", dim, self.ndim) + (index,)]
 
     def pad(self, padding: Sequence[int], value: float = 0.0, mode: str = "constant") -> "Self":
@@ -222,6 +224,7 @@ class Indexing(Movement):
         return self[(slice(None),) * dim + (index,)]
 
     def masked_select(self, mask: "Self") -> "Self":
+        """The numbers where the mask (bools, broadcast) holds, in one row."""
         return self[mask.expand(self.shape)]
 
     def nonzero(self) -> "Self":

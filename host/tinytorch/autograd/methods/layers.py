@@ -73,21 +73,31 @@ class Layers(Reduction):
     def max_pool1d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Self":
+        """self (N, C, L) -> (N, C, OL): the largest of each window.
+
+        stride: kernel_size by default.
+        """
         return self._pool(ops.max_pool, 1, kernel_size, stride, padding)
 
     def max_pool2d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Self":
+        """self (N, C, H, W) -> (N, C, OH, OW): the largest of each window.
+
+        stride: kernel_size by default.
+        """
         return self._pool(ops.max_pool, 2, kernel_size, stride, padding)
 
     def avg_pool1d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Self":
+        """self (N, C, L) -> (N, C, OL): the mean of each window, with the zeros of the padding."""
         return self._pool(ops.avg_pool, 1, kernel_size, stride, padding)
 
     def avg_pool2d(
         self, kernel_size: Size, stride: Size | None = None, padding: Size = 0
     ) -> "Self":
+        """self (N, C, H, W) -> (N, C, OH, OW): each window's mean, with the padding's zeros."""
         return self._pool(ops.avg_pool, 2, kernel_size, stride, padding)
 
     def _pool(

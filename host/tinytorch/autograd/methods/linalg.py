@@ -32,6 +32,7 @@ class Linalg(Elementwise, Movement):
         return y.squeeze(-1 if other.ndim == 1 else -2) if self.ndim == 1 else y
 
     def matmul(self, other: "Self") -> "Self":
+        """self @ other."""
         return self @ other
 
     def _product(self, name: str, other: "Self", dims: int) -> "Self":
@@ -42,18 +43,26 @@ class Linalg(Elementwise, Movement):
         return self @ other
 
     def mm(self, other: "Self") -> "Self":
+        """(n, m) @ (m, p) -> (n, p). Raises ValueError for other than matrices."""
         return self._product("mm", other, 2)
 
     def bmm(self, other: "Self") -> "Self":
+        """(b, n, m) @ (b, m, p) -> (b, n, p). Raises ValueError for other than three dimensions."""
         return self._product("bmm", other, 3)
 
     def dot(self, other: "Self") -> "Self":
+        """(n,) @ (n,) -> (). Raises ValueError for other than vectors."""
         return self._product("dot", other, 1)
 
     def mv(self, vector: "Self") -> "Self":
+        """(n, m) @ (m,) -> (n,)."""
         return self @ vector
 
     def outer(self, other: "Self") -> "Self":
+        """(n,) and (m,) -> (n, m): the product of each pair.
+
+        Raises ValueError for other than vectors.
+        """
         if not self.ndim == other.ndim == 1:
             raise ValueError(f"outer: shapes {self.shape} and {other.shape} are not both vectors.")
         return self.unsqueeze(1) * other

@@ -41,12 +41,15 @@ class Movement(TensorBase):
         return self.reshape(new)
 
     def view_as(self, other: "Self") -> "Self":
+        """`view` in the shape of another tensor."""
         return self.view(other.shape)
 
     def reshape_as(self, other: "Self") -> "Self":
+        """`reshape` to the shape of another tensor."""
         return self.reshape(other.shape)
 
     def is_contiguous(self) -> bool:
+        """Whether the numbers lie in one row, in the order of the shape."""
         return not self._strided or _viewable(self, (self.numel(),))
 
     def contiguous(self) -> "Self":
@@ -54,6 +57,7 @@ class Movement(TensorBase):
         return self if self.is_contiguous() else self.clone()
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Self":
+        """The dimensions from start_dim to end_dim, both included, as one."""
         shape = shapes.flatten(self.shape, start_dim, end_dim)
         return self if shape == self.shape else self.reshape(shape)
 
@@ -81,6 +85,7 @@ class Movement(TensorBase):
         return self._stridden(ops.permute, dims=order)
 
     def transpose(self, dim0: int, dim1: int) -> "Self":
+        """Two dimensions exchanged."""
         dims = list(range(self.ndim))
         a, b = (shapes.axis("transpose", d, self.ndim) for d in (dim0, dim1))
         dims[a], dims[b] = dims[b], dims[a]
@@ -90,6 +95,7 @@ class Movement(TensorBase):
 
     @property
     def T(self) -> "Self":
+        """All dimensions in reverse order."""
         return self.permute(*reversed(range(self.ndim)))
 
     @property
@@ -104,6 +110,7 @@ class Movement(TensorBase):
         return self.T
 
     def movedim(self, source: Size, destination: Size) -> "Self":
+        """Dimensions moved to other places; the rest keep their order."""
         start, end = (
             [
                 shapes.axis("movedim", d, self.ndim)
@@ -130,6 +137,7 @@ class Movement(TensorBase):
         return self._stridden(ops.expand, shape=wanted)
 
     def expand_as(self, other: "Self") -> "Self":
+        """`expand` to the shape of another tensor."""
         return self.expand(other.shape)
 
     broadcast_to = expand
@@ -158,6 +166,10 @@ class Movement(TensorBase):
         return t.flatten(dim, dim + 1)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> "Self":
+        """The diagonal of two dimensions as a new last one.
+
+        offset: so many columns to the right.
+        """
         a, b = (shapes.axis("diagonal", d, self.ndim) for d in (dim1, dim2))
         return self._stridden(ops.diagonal, offset=offset, dim1=a, dim2=b)
 
@@ -177,6 +189,7 @@ class Movement(TensorBase):
         return apply(ops.tril, self._matrix("tril"), diagonal=diagonal)
 
     def triu(self, diagonal: int = 0) -> "Self":
+        """The last two dimensions' upper triangle, zeros below."""
         return apply(ops.triu, self._matrix("triu"), diagonal=diagonal)
 
     def _matrix(self, operation: str) -> "Self":

@@ -52,6 +52,7 @@ class Reduction(Elementwise, Indexing):
         return self._reduce(ops.sum, dim, keepdim)
 
     def mean(self, dim: Dims = None, keepdim: bool = False) -> "Self":
+        """The mean. Raises TypeError for other than floats."""
         return self._mean_of(ops.mean, dim, keepdim)
 
     def var(
@@ -71,9 +72,11 @@ class Reduction(Elementwise, Indexing):
         return self._mean_of(ops.std, dim, keepdim, correction=correction)
 
     def prod(self, dim: int | None = None, keepdim: bool = False) -> "Self":
+        """The product; of integers and bools int64."""
         return self._reduce(ops.prod, dim, keepdim)
 
     def logsumexp(self, dim: Dims, keepdim: bool = False) -> "Self":
+        """log(sum(exp(self))), without overflow."""
         return self._real()._reduce(ops.logsumexp, dim, keepdim)
 
     def norm(self, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> "Self":
@@ -92,12 +95,15 @@ class Reduction(Elementwise, Indexing):
         return (self.abs() ** p).sum(dim, keepdim) ** (1 / p)
 
     def any(self, dim: Dims = None, keepdim: bool = False) -> "Self":
+        """Whether any number is not zero, as bools."""
         return self._reduce(ops.any, dim, keepdim)
 
     def all(self, dim: Dims = None, keepdim: bool = False) -> "Self":
+        """Whether all numbers are not zero, as bools."""
         return self._reduce(ops.all, dim, keepdim)
 
     def count_nonzero(self, dim: Dims = None) -> "Self":
+        """How many numbers are not zero, as int64."""
         return self._reduce(ops.count_nonzero, dim, False)
 
     def _not_empty(self, operation: str, dim: Dims) -> None:
@@ -111,6 +117,7 @@ class Reduction(Elementwise, Indexing):
         return self._reduce(ops.amax, dim, keepdim)
 
     def amin(self, dim: Dims = None, keepdim: bool = False) -> "Self":
+        """Equal minima share the gradient."""
         self._not_empty("amin", dim)
         return self._reduce(ops.amin, dim, keepdim)
 
@@ -119,6 +126,7 @@ class Reduction(Elementwise, Indexing):
         return self._position(ops.argmax, dim, keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> "Self":
+        """The position of the first minimum; in the flat tensor for dim=None."""
         return self._position(ops.argmin, dim, keepdim)
 
     def _position(self, operation: ops.Operation, dim: int | None, keepdim: bool) -> "Self":
@@ -135,6 +143,7 @@ class Reduction(Elementwise, Indexing):
         return self.amax() if dim is None else self._extreme(ops.argmax, dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
+        """The minimum, as `max` gives the maximum."""
         if isinstance(dim, TensorBase):
             return self.minimum(dim)
         return self.amin() if dim is None else self._extreme(ops.argmin, dim, keepdim)
@@ -189,9 +198,11 @@ class Reduction(Elementwise, Indexing):
         return self._wrap(np.unique(self.data))
 
     def cumsum(self, dim: int) -> "Self":
+        """The sum of each number and those before it."""
         return self._cumulated(ops.cumsum, dim)
 
     def cumprod(self, dim: int) -> "Self":
+        """The product of each number and those before it."""
         return self._cumulated(ops.cumprod, dim)
 
     def _cumulated(self, operation: ops.Operation, dim: int) -> "Self":
@@ -200,9 +211,11 @@ class Reduction(Elementwise, Indexing):
         return apply(operation, self, dim=shapes.axis(operation.__name__, dim, self.ndim))
 
     def softmax(self, dim: int) -> "Self":
+        """exp(self) / sum(exp(self)) along a dimension."""
         return self._over(ops.softmax, dim)
 
     def log_softmax(self, dim: int) -> "Self":
+        """log(softmax(self)) along a dimension, without overflow."""
         return self._over(ops.log_softmax, dim)
 
     def _over(self, operation: ops.Operation, dim: int) -> "Self":
