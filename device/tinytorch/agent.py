@@ -1,7 +1,6 @@
 """The board's end of the wire: `serve()` answers the requests of tinytorch_core.link.
 
-The laptop starts it through the REPL. It leaves at BYE, or when nothing has come for a while, and
-the REPL is back.
+The laptop starts it through the REPL. It returns to the REPL at BYE or after a timeout.
 """
 
 import gc
@@ -18,6 +17,8 @@ from tinytorch_core import link
 
 
 class _Agent:
+    """The state between requests, and a method that answers each kind of them."""
+
     def __init__(self):
         self.transfer = None
         self.model = None
@@ -57,7 +58,7 @@ class _Agent:
         try:
             try:
                 model, us = _load(Model, path)
-            except MemoryError:  # with what they leave behind it was too much
+            except MemoryError:  # garbage included it was too much: collect, and try again
                 gc.enable()
                 gc.collect()
                 model, us = _load(Model, path)
@@ -132,7 +133,7 @@ class _Agent:
 
 
 def _time(call, *args):
-    """The microseconds that a call takes."""
+    """The duration of a call in microseconds."""
     start = time.ticks_us()
     call(*args)
     return time.ticks_diff(time.ticks_us(), start)
@@ -157,7 +158,7 @@ _ANSWERS = {
 
 
 def _answer(agent, kind, seq, payload):
-    """The frame that answers a request."""
+    """The reply to a request, a frame: OK, ACK or ERROR."""
     try:
         if kind == link.DATA:
             return link.frame(link.ACK, seq, struct.pack("<I", agent.data(payload)))
@@ -193,7 +194,7 @@ def _answer(agent, kind, seq, payload):
 
 
 def serve(timeout=60000):
-    """Answer requests on the REPL's line until BYE, or until `timeout` ms pass without any."""
+    """Answer requests on the REPL's line until BYE, or until `timeout` ms pass without one."""
     stdin, write = sys.stdin.buffer, sys.stdout.buffer.write
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN)

@@ -1,11 +1,11 @@
-"""What board this is."""
+"""The board's name, version and clock."""
 
 import sys
 
 
 def describe():
-    """dict: board (its own name), micropython (version), platform, word (bytes), frequency (Hz),
-    id (hex)."""
+    """A dict of board (its own name), micropython (version), platform, word (bytes), frequency (Hz)
+    and id (hex)."""
     import binascii
 
     import machine

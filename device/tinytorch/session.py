@@ -15,8 +15,8 @@ from tinytorch_core import link
 from tinytorch_core.detector import detector_of
 from tinytorch_core.listener import Listener
 
-_BLOCK = 1024  # most bytes of samples in one answer
-_GARBAGE = 8192  # bytes: what the frames of so many answers leave is collected at once
+_BLOCK = 1024  # maximum bytes of samples in one answer
+_GARBAGE = 8192  # bytes allocated between two garbage collections
 
 
 class Wire:
@@ -148,7 +148,7 @@ class ListenSession:
                     "A step takes %d bytes of sound and got %d." % (len(listener.block), end)
                 )
             if at == 0:
-                listener.fill = 0  # whoever sent less before has given it up
+                listener.fill = 0  # an earlier, incomplete step was abandoned
             if at != listener.fill:
                 raise ValueError("A part of the step is missing: send it from its beginning.")
             self.source.data = payload[4:]
@@ -164,7 +164,7 @@ class ListenSession:
             start = time.ticks_us()
             event = listener.answer()
             us = _us(start)
-        # Counting what is free takes a Pico 6 ms: only now and then.
+        # gc.mem_free() takes 6 ms on a Pico: every eighth step is enough.
         if not self.steps & 7:
             self.free = gc.mem_free()
         self.steps += 1

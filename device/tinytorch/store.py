@@ -1,11 +1,10 @@
-"""Models in the board's flash: a new one arrives whole or not at all, and the last good one stays.
+"""Models in the board's flash, updated atomically: the last good one is never touched.
 
 /models/NAME.a.tt, NAME.b.tt    two slots; the one that is not active takes the next model
 /models/NAME.json               manifest: the active slot, the model's sha256, its bytes
 /models/NAME.[ab].tt.new        a transfer under way, or cut short, to be resumed
 
-Every step that counts is an `os.rename`, which littlefs does whole or not at all, also when the
-power goes.
+Every step that counts is an `os.rename`, which littlefs does atomically, also at a power failure.
 """
 
 import binascii
@@ -13,7 +12,7 @@ import json
 import os
 
 FOLDER = "/models"
-_FLUSH = 16384  # what a power cut may cost; a flush costs a block
+_FLUSH = 16384  # bytes that a power failure may cost; each flush costs a block
 _SPARE = 5 * 4096  # for the file system's own blocks, and for the manifest
 
 
@@ -59,7 +58,7 @@ def new_slot(name):
 
 
 def new_path(name):
-    """The file of the model that is to become the active one."""
+    """The file of the next model, before it becomes the active one."""
     return _file(name, new_slot(name) + ".tt")
 
 
@@ -86,7 +85,7 @@ def activate(name, sha256):
 
 
 def delete(name):
-    """Remove the model of this name, and what is left of transfers of it."""
+    """Remove the model of this name and its partial transfers."""
     _remove(_file(name, "json"))
     for end in ("a.tt", "b.tt", "a.tt.new", "b.tt.new"):
         _remove(_file(name, end))
@@ -100,7 +99,7 @@ def _entries():
 
 
 def _measure(path):
-    """Length and CRC-32 of a file as the flash gives it back; (0, 0) where there is none."""
+    """The length and CRC-32 of a file, read back from flash; (0, 0) where there is none."""
     view = memoryview(bytearray(512))
     at = crc = 0
     try:
@@ -120,10 +119,10 @@ class Transfer:
     """Receives a new model of `size` bytes into the slot that is not active.
 
     `at` and `crc`: length and CRC-32 of what is there already, from a transfer that was cut short
-    or from the slot's earlier model. Whoever sends compares, and begins again with fresh=True where
-    it differs from the head of the new file.
+    or from the slot's earlier model. The sender compares them with the head of the new file and,
+    where they differ, begins again with fresh=True.
 
-    Raises OSError(28) where the flash has no room for the rest; what is there then stays.
+    Raises OSError(28) where the flash has no room for the rest; what has arrived stays.
     """
 
     def __init__(self, name, size, fresh):
@@ -168,7 +167,7 @@ class Transfer:
         os.rename(self._new, self._path)
 
     def close(self):
-        """Stop; what has arrived so far stays, and is resumed."""
+        """Stop, and keep what has arrived, to be resumed."""
         try:
             self._f.close()
         except OSError:

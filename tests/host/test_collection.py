@@ -200,7 +200,7 @@ def test_a_disk_that_is_full(tmp_path):
     append(path, motion(400), "a", 25)
     before = path.read_bytes()
     code = (
-        "import resource, signal, sys, numpy as np; from tinytorch.collection import append\n"
+        "import resource, signal, sys, numpy as np; from tinytorch.data.collection import append\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
         "try: append(sys.argv[1], [np.ones((9999, 3), np.int16)], 'a', 25)\n"
@@ -225,7 +225,7 @@ def test_programs_that_append_at_once_lose_nothing(tmp_path):
 
 ENDLESS = """
 import sys, numpy as np
-from tinytorch.collection import append
+from tinytorch.data.collection import append
 for n in range(1, 30000):
     append(sys.argv[1], [np.full((50, 3), n, np.int16)], f"c{n % 7}", 25)
     print(n, flush=True)

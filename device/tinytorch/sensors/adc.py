@@ -36,7 +36,7 @@ MOVES = 1 << 29  # samples until the DMA channel is started again; a power of 2
 class Microphone:
     """The microphone as a source of samples.
 
-    rate: samples a second, 1000 to 48000. pin: 26, 27, 28 or 29. gain: 0 to 6. Raises ValueError
+    rate: Hz, 1000 to 48000. pin: 26, 27, 28 or 29. gain: 0 to 6. Raises ValueError
     where it cannot be started.
     """
 

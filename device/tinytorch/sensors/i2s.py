@@ -8,19 +8,19 @@ SD         GP18                  GPIO33    the samples
 L/R        GND                   GND       this microphone speaks on the left channel
 VDD, GND   3V3, GND              3V3, GND
 
-These are the pins unless others are named. An ESP32-S3, -C3 or -C6 lacks some of them: name three
-that your board has. For half a second after the start an INMP441 gives silence (2^18 bit clocks).
+These are the default pins. An ESP32-S3, -C3 or -C6 lacks some of them: name three that your board
+has. For half a second after the start an INMP441 gives silence (2^18 bit clocks).
 
 Full scale is a sound of 120 dB, and speech in a room is at 60 to 70. The default `gain` of 4 makes
 it 16 times as loud, so that clipping begins at 96 dB; see tinytorch.sensors.pcm for the filter.
 
-MicroPython keeps `buffer` bytes of samples while a program does something else: 8 for each, a
-quarter of a second at 8 kHz. It says nothing when that is full and samples are dropped, so they are
-counted by the clock. Those that must have come by now, less those taken, are in the buffer or lost:
-looked at after each read, they are at most what the buffer holds, and at most a few where the read
-has just emptied it. In doubt they count as lost. "A few" are two of the grains in which samples
-come (16, on an ESP32 256) and those of 2 ms: by so many `lost` may be too large each time that the
-buffer is full, and so many in ten seconds go unseen where it is never full.
+MicroPython buffers samples while a program does something else: `buffer` bytes, 8 for each sample,
+a quarter of a second at 8 kHz. When the buffer is full it drops samples without notice, so they are
+counted by the clock. The samples due by now, less those taken, are in the buffer or lost. After
+each read they are at most what the buffer holds, and at most a few where the read has just emptied
+it; any excess counts as lost. "A few" are two of the blocks in which samples arrive (of 16, on an
+ESP32 256) and those of 2 ms: `lost` may be too large by so many each time that the buffer is full,
+and too small by so many in ten seconds where it is never full.
 """
 
 import select
@@ -42,7 +42,7 @@ PICO = 16, 17, 18
 class INMP441:
     """The microphone as a source of samples.
 
-    rate: samples a second, 8000 to 48000 in thousands. sck, ws, sd: numbers of pins. gain: 0 to 6.
+    rate: Hz, 8000 to 48000, a multiple of 1000. sck, ws, sd: pin numbers. gain: 0 to 6.
     buffer: bytes, as above. Raises ValueError where it cannot be started.
     """
 
@@ -110,7 +110,7 @@ class INMP441:
     def readinto(self, buf):
         """Fill buf, of an even length, with int16 samples; returns the bytes it put there.
 
-        Fewer than buf has: for a second none came.
+        Fewer than buf has where no sample has come for a second.
         """
         state = self._state
         at, end = 0, len(buf) & -2
@@ -129,11 +129,11 @@ class INMP441:
         self._i2s.deinit()
 
     def _start(self, now):
-        """Count from here, where MicroPython's buffer is empty."""
+        """Count from now, when MicroPython's buffer is empty."""
         self._since, self._gone = now, 0  # _gone: samples taken, and lost
 
     def _fill(self):
-        """Take what there is into _raw, and wait for it if need be: how many words?"""
+        """Read available words into _raw, waiting if there are none; returns their number."""
         if self._end < _WORDS:  # it was empty a moment ago
             time.sleep_ms(_WORDS // self._khz)
         for _ in self._poll.ipoll(_STALLED):
@@ -154,7 +154,7 @@ class INMP441:
         return 0
 
     def _missing(self, now):
-        """Samples that must have come and were neither taken nor lost."""
+        """The samples due by now that were neither taken nor counted as lost."""
         return time.ticks_diff(now, self._since) * self._khz - self._gone
 
     def _lose(self, n):

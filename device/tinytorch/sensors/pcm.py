@@ -1,10 +1,10 @@
-"""From what a microphone's converter gives to int16 samples: slow DC removal, gain, clipping.
+"""From a microphone converter's samples to int16: DC removal, gain, clipping.
 
 The specification, in integers; x is a sample as 22 bits with a sign, `dc` starts at 0:
     y = x - (dc >> 9);  dc += y;  sample = clip((y + half) >> right),  right = 6 - gain,
     half = (1 << right) >> 1;  clip limits to -32768 ... 32767.
 This is a high-pass filter with a time constant of 512 samples (2.5 Hz at 8 kHz, 5 Hz at 16 kHz).
-`gain` 0 leaves full scale as it is, and each step doubles, up to 6 (64 times).
+`gain` 0 leaves full scale unchanged; each step doubles, up to 6 (64 times).
 
 state: array('i') of DC, RIGHT, FIRST (number of the first sample to take), AT (where in buf its
 bytes go), COUNT. Words are 32 bits on a board and 64 on the unix port, where ptr32 reads unsigned:
@@ -27,7 +27,7 @@ def new_state(gain):
 
 @micropython.viper
 def from_words(words, buf, state):
-    """Convert words of 32 bits, of which the upper 22 count."""
+    """Convert words of 32 bits, of which the upper 22 are used, to int16 in buf."""
     s = ptr32(state)
     x = ptr32(words)
     y = ptr8(buf)
@@ -57,7 +57,7 @@ def from_words(words, buf, state):
 
 @micropython.viper
 def from_adc(ring, buf, state, mask: int):
-    """Convert unsigned samples of 12 bits in 16, from a ring of mask + 1 samples."""
+    """Convert unsigned 12-bit samples, uint16 in a ring of mask + 1, to int16 in buf."""
     s = ptr32(state)
     x = ptr16(ring)
     y = ptr8(buf)
