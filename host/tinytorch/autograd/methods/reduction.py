@@ -151,7 +151,7 @@ class Reduction(Elementwise, Indexing):
     def _extreme(self, operation: ops.Operation, dim: int, keepdim: bool) -> ValuesIndices:
         return self._taken(self._position(operation, dim, bool(self.ndim)), dim, keepdim)
 
-    def _taken(self, indices: "Self", dim: int, keepdim: bool) -> ValuesIndices:
+    def _taken(self, indices: "Reduction", dim: int, keepdim: bool) -> ValuesIndices:
         if not self.ndim:
             return ValuesIndices(self.clone(), indices)
         values = self.gather(dim, indices)
