@@ -98,7 +98,10 @@ class Indexing(Movement):
         """The part of a dimension from start on."""
         dim = shapes.axis("narrow", dim, self.ndim)
         if not 0 <= start <= start + length <= self.shape[dim]:
-            raise ValueError(f"narrow: {start} and {length} more are not in shape {self.shape}.")
+            raise ValueError(
+                f"narrow: start {start} and length {length} are out of range for shape "
+                f"{self.shape} along dimension {dim}."
+            )
         return self[(slice(None),) * dim + (slice(start, start + length),)]
 
     def split(self, split_size: Size, dim: int = 0) -> "tuple[Self, ...]":
@@ -117,7 +120,7 @@ class Indexing(Movement):
     def chunk(self, chunks: int, dim: int = 0) -> "tuple[Self, ...]":
         """At most so many equal parts, of which the last may be shorter."""
         if chunks < 1:
-            raise ValueError(f"chunk: {chunks} is not a number of parts.")
+            raise ValueError(f"chunk: chunks={chunks} is below 1.")
         n = self.shape[shapes.axis("chunk", dim, self.ndim)]
         return self.split(max(-(-n // chunks), 1), dim) if n else self.split([0] * chunks, dim)
 
