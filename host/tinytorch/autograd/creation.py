@@ -102,7 +102,7 @@ def multinomial(weights: Tensor, num_samples: int, replacement: bool = False) ->
     """(..., n) -> (..., num_samples): indices of each row, as often as its weights say."""
     rows = weights.data.reshape(-1, weights.shape[-1]).astype(np.float64)
     if not (rows >= 0).all() or not (rows.sum(1) > 0).all():
-        raise ValueError("multinomial: weights are not negative, and not all zero.")
+        raise ValueError("multinomial: weights must not be negative, nor all zero.")
     if not replacement and ((rows > 0).sum(1) < num_samples).any():
         raise ValueError(
             f"multinomial: {num_samples} draws of shape {weights.shape} need replacement."

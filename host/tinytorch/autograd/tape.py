@@ -101,14 +101,16 @@ def leave_capture() -> None:
         traced.tracer.leave()
 
 
-def apply(operation: ops.Operation, *inputs: "T | None", **attrs: Any) -> "T":
+def apply(operation: ops.Operation, *inputs: "TensorBase | None", **attrs: Any) -> Any:
     """Run an operation of tinytorch.ops on tensors and record it where a gradient is wanted."""
     if traced.tracer is not None:
         return traced.tracer(operation, inputs, attrs)
     return record(operation, inputs, attrs)
 
 
-def record(operation: ops.Operation, inputs: "tuple[T | None, ...]", attrs: dict[str, Any]) -> T:
+def record(
+    operation: ops.Operation, inputs: "tuple[TensorBase | None, ...]", attrs: dict[str, Any]
+) -> Any:
     """Run an operation on tensors and record it, whoever is tracing."""
     arrays: list[Array | None] = []
     tracked = False
@@ -123,7 +125,7 @@ def record(operation: ops.Operation, inputs: "tuple[T | None, ...]", attrs: dict
 
 
 def record_result(
-    operation: ops.Operation, inputs: "tuple[T | None, ...]", attrs: dict[str, Any],
+    operation: ops.Operation, inputs: "tuple[TensorBase | None, ...]", attrs: dict[str, Any],
     data: Any, gradients: ops.Gradients, tracked: bool,
 ) -> Any:  # fmt: skip
     """The tensor of an operation's result; tracked: whether an input requires a gradient."""
@@ -177,7 +179,7 @@ class Hook:
 
 
 class TensorBase:
-    """What the tape knows of a tensor. All else are its methods: see tinytorch.autograd.methods."""
+    """What the tape knows of a tensor. Everything else is in tinytorch.autograd.methods."""
 
     # What few tensors have lies in __dict__, so that all others need not set it.
     __slots__ = (
@@ -303,7 +305,7 @@ class TensorBase:
         return self
 
     def backward(
-        self, gradient: "Self | None" = None, retain_graph: bool | None = None,
+        self, gradient: "TensorBase | None" = None, retain_graph: bool | None = None,
         create_graph: bool = False,
     ) -> None:  # fmt: skip
         """Add to `grad` of every leaf below the gradient of this tensor, which holds one number.
@@ -314,7 +316,7 @@ class TensorBase:
         retain = create_graph if retain_graph is None else retain_graph
         _Backward([self._start(gradient, create_graph)], None, retain, create_graph)
 
-    def _start(self, gradient: "Self | None", create_graph: bool) -> "tuple[Self, Any]":
+    def _start(self, gradient: "TensorBase | None", create_graph: bool) -> "tuple[Self, Any]":
         """This tensor, and the gradient that a backward pass starts with."""
         leave_capture()
         if not self.requires_grad:
@@ -340,7 +342,7 @@ class TensorBase:
         leave_capture()
         self._retains = True
 
-    def register_hook(self, hook: "Callable[[Self], Self | None]") -> Hook:
+    def register_hook(self, hook: Callable[[Any], Any]) -> Hook:
         """Call hook(gradient) when the gradient of this tensor is complete; what it returns, unless
         None, takes its place. The result's remove() ends it."""
         if not self.requires_grad:
@@ -426,6 +428,7 @@ class TensorBase:
         self._hooks = None
 
 
+# What a tensor knows of how it was made.
 HISTORY = ("requires_grad", "_sequence_nr", "_operation", "_inputs", "_attrs", "_gradients")
 
 

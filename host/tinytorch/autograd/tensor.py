@@ -28,6 +28,7 @@ class Tensor(Layers, Linalg, InPlace, Conversion):
     """
 
     __slots__ = ()
+    grad: "Tensor | None"
     __array_ufunc__ = None  # numpy leaves array + tensor to us
 
     @staticmethod

@@ -195,14 +195,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0) -> Tensor:
     """pad: (before, after) of the last dimension, then of the one before it, and so on."""
     if mode != "constant":
-        raise ValueError(f'pad: mode {mode!r} is not there; "constant" is.')
+        raise ValueError(f'pad: mode {mode!r} is not supported, only "constant".')
     return input.pad(pad, value)
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """input divided by its length along a dimension; p, of the norm, is 2."""
     if p != 2:
-        raise ValueError(f"normalize: p={p} is not there; 2 is.")
+        raise ValueError(f"normalize: p={p} is not supported, only 2.")
     dim = shapes.axis("normalize", dim, input.ndim)
     return apply(ops.normalize, input, dim=dim, eps=eps)
 

@@ -34,7 +34,7 @@ class _Recurrent(Module):
         if min(input_size, hidden_size, num_layers) < 1:
             raise ValueError(
                 f"{type(self).__name__}: input_size {input_size}, hidden_size {hidden_size} and "
-                f"num_layers {num_layers} must be 1 at least."
+                f"num_layers {num_layers} must be at least 1."
             )
         if not 0 <= dropout <= 1:
             raise ValueError(f"{type(self).__name__}: dropout {dropout} is not in [0, 1].")

@@ -27,7 +27,7 @@ class Span(NamedTuple):
         """One array for all of them. Raises ValueError for a gradient of another shape."""
         parts = []
         for p in self.params:
-            g = p.grad.data
+            g = p.grad.data  # type: ignore[union-attr]
             if g.shape != p.data.shape:
                 raise ValueError(f"step: a parameter of shape {p.shape} has a gradient {g.shape}.")
             parts.append(g.reshape(-1))

@@ -161,17 +161,18 @@ class _Begun:
 class Trainer:
     """Trains a net: `Trainer(net, optimizer).fit(train, epochs=20, validation=valid)`.
 
-    loss: from outputs and targets, the mean over the batch. Default: cross-entropy.
-    schedule: of the learning rate; it steps after each epoch, or after each step of the optimizer
-    with schedule_every="batch". ReduceLROnPlateau gets the watched figure.
-    accumulate: batches whose gradients make one step, as if they were one batch.
-    clip_norm: the gradients are scaled down to this norm, all of them together.
-    metrics: figures beside loss and accuracy, by name (tinytorch.metrics).
-    callbacks: what else happens at a batch or an epoch, in this order (tinytorch.callbacks).
-    watch, mode: the figure that tells which epoch was best, and whether its "min" or "max" is.
-    seed: where chance starts (shuffling, dropout) before the first epoch.
-    capture: replay the steps instead of running them on the tape; the numbers are the same.
-    progress: a bar on a terminal.
+    loss: loss(outputs, targets), the mean over the batch. Default: cross-entropy.
+    schedule: of the learning rate; it steps after each epoch, or with schedule_every="batch" after
+    each step of the optimizer. ReduceLROnPlateau gets the watched figure.
+    accumulate: how many batches make one step of the optimizer, as if they were one. Default: 1.
+    clip_norm: the largest norm of all gradients together; larger ones are scaled down to it.
+    metrics: what is measured beside loss and accuracy, by name (tinytorch.train.metrics).
+    callbacks: called at each batch and epoch, in this order (tinytorch.train.callbacks).
+    watch, mode: the figure that decides which epoch is best, and whether "min" or "max" is.
+    seed: of all random numbers (shuffling, dropout), set before the first epoch.
+    capture: replay the steps instead of running them on the tape; the results are the same to the
+    bit.
+    progress: show a bar on a terminal.
 
     history: one Epoch each. steps: of the optimizer, in all. best_epoch: the number of the best
     one, 0 before there is one. stop: set it to end the training after this epoch.

@@ -20,7 +20,7 @@ class Conversion(TensorBase):
         """`to` of a type."""
         return self.to(target)
 
-    def type_as(self, other: "Self") -> "Self":
+    def type_as(self, other: "Conversion") -> "Self":
         """This tensor in the type of another."""
         return self.to(other.dtype)
 

@@ -254,15 +254,15 @@ class Elementwise(TensorBase):
         """self <= other, as bools."""
         return self <= other
 
-    def logical_and(self, other: "Self") -> "Self":
+    def logical_and(self, other: "Elementwise") -> "Self":
         """Whether both numbers are not zero."""
         return _binary(ops.logical_and, "logical_and", self, other)
 
-    def logical_or(self, other: "Self") -> "Self":
+    def logical_or(self, other: "Elementwise") -> "Self":
         """Whether one number at least is not zero."""
         return _binary(ops.logical_or, "logical_or", self, other)
 
-    def logical_xor(self, other: "Self") -> "Self":
+    def logical_xor(self, other: "Elementwise") -> "Self":
         """Whether exactly one number is not zero."""
         return _binary(ops.logical_xor, "logical_xor", self, other)
 
@@ -389,7 +389,7 @@ class Elementwise(TensorBase):
 
     clip = clamp
 
-    def lerp(self, end: "Self", weight: Operand) -> "Self":
+    def lerp(self, end: "Elementwise", weight: Operand) -> "Self":
         """self + weight * (end - self)"""
         return self + weight * (end - self)
 
@@ -437,11 +437,11 @@ class Elementwise(TensorBase):
             return self
         return self * 0.0 if p == 1 else apply(ops.dropout, self, p=p)
 
-    def where(self, condition: "Self", other: Operand) -> "Self":
+    def where(self, condition: "Elementwise", other: Operand) -> "Self":
         """This tensor where the condition (bools) holds, other elsewhere."""
         return where(condition, self, other)
 
-    def masked_fill(self, mask: "Self", value: Operand) -> "Self":
+    def masked_fill(self, mask: "Elementwise", value: Operand) -> "Self":
         """The value where the mask (bools) holds, this tensor elsewhere."""
         if mask.data.dtype.kind != "b":
             raise TypeError(f"masked_fill: a mask holds bools, not {mask.dtype}: compare first.")

@@ -84,11 +84,11 @@ class InPlace(Elementwise, Indexing):
         """self ** exponent, in place."""
         return self._in_place("pow_", lambda t: t**exponent)
 
-    def addcmul_(self, a: "Self", b: "Self", value: float = 1) -> "Self":
+    def addcmul_(self, a: "InPlace", b: "InPlace", value: float = 1) -> "Self":
         """self + value * a * b, in place."""
         return self._in_place("addcmul_", lambda t: t + value * a * b)
 
-    def lerp_(self, end: "Self", weight: Operand) -> "Self":
+    def lerp_(self, end: "InPlace", weight: Operand) -> "Self":
         """self + weight * (end - self), in place."""
         return self._in_place("lerp_", lambda t: t.lerp(end, weight))
 
@@ -96,15 +96,15 @@ class InPlace(Elementwise, Indexing):
         """`clamp`, in place."""
         return self._in_place("clamp_", lambda t: t.clamp(min, max))
 
-    def masked_fill_(self, mask: "Self", value: Operand) -> "Self":
+    def masked_fill_(self, mask: "InPlace", value: Operand) -> "Self":
         """`masked_fill`, in place."""
         return self._in_place("masked_fill_", lambda t: t.masked_fill(mask, value))
 
-    def scatter_(self, dim: int, index: "Self", src: Operand) -> "Self":
+    def scatter_(self, dim: int, index: "InPlace", src: Operand) -> "Self":
         """`scatter`, in place."""
         return self._in_place("scatter_", lambda t: t.scatter(dim, index, src))
 
-    def scatter_add_(self, dim: int, index: "Self", src: "Self") -> "Self":
+    def scatter_add_(self, dim: int, index: "InPlace", src: "InPlace") -> "Self":
         """`scatter_add`, in place."""
         return self._in_place("scatter_add_", lambda t: t.scatter_add(dim, index, src))
 

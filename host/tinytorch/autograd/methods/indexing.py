@@ -98,7 +98,10 @@ class Indexing(Movement):
         """The part of a dimension from start on."""
         dim = shapes.axis("narrow", dim, self.ndim)
         if not 0 <= start <= start + length <= self.shape[dim]:
-            raise ValueError(f"narrow: {start} and {length} more are not in shape {self.shape}.")
+            raise ValueError(
+                f"narrow: start {start} and length {length} are out of range for shape "
+                f"{self.shape} along dimension {dim}."
+            )
         return self[(slice(None),) * dim + (slice(start, start + length),)]
 
     def split(self, split_size: Size, dim: int = 0) -> "tuple[Self, ...]":
@@ -117,7 +120,7 @@ class Indexing(Movement):
     def chunk(self, chunks: int, dim: int = 0) -> "tuple[Self, ...]":
         """At most so many equal parts, of which the last may be shorter."""
         if chunks < 1:
-            raise ValueError(f"chunk: {chunks} is not a number of parts.")
+            raise ValueError(f"chunk: chunks={chunks} is below 1.")
         n = self.shape[shapes.axis("chunk", dim, self.ndim)]
         return self.split(max(-(-n // chunks), 1), dim) if n else self.split([0] * chunks, dim)
 
@@ -168,12 +171,12 @@ class Indexing(Movement):
                 t = t.index_select(d, self._wrap(places))
         return t
 
-    def gather(self, dim: int, index: "Self") -> "Self":
+    def gather(self, dim: int, index: "Indexing") -> "Self":
         """y[i][j] = self[index[i][j]][j] for dim 0, and so on; index: integers."""
         dim = self._along("gather", dim, index)
         return apply(ops.gather, self, index, dim=dim)
 
-    def take_along_dim(self, index: "Self", dim: int | None = None) -> "Self":
+    def take_along_dim(self, index: "Indexing", dim: int | None = None) -> "Self":
         """`gather` with the other dimensions broadcast; in the flat tensor without a dim."""
         if dim is None:
             return self.flatten().gather(0, index.flatten())
@@ -185,17 +188,17 @@ class Indexing(Movement):
         own = self.expand(*rest[:dim], self.shape[dim], *rest[dim + 1 :])
         return own.gather(dim, index.expand(*rest[:dim], index.shape[dim], *rest[dim + 1 :]))
 
-    def scatter(self, dim: int, index: "Self", src: Operand) -> "Self":
+    def scatter(self, dim: int, index: "Indexing", src: Operand) -> "Self":
         """A copy with y[index[i][j]][j] = src[i][j] for dim 0, and so on; src may be a number."""
         dim, numbers = self._source("scatter", dim, index, src)
         return apply(ops.scatter, self, index, numbers, dim=dim)
 
-    def scatter_add(self, dim: int, index: "Self", src: "Self") -> "Self":
+    def scatter_add(self, dim: int, index: "Indexing", src: "Indexing") -> "Self":
         """A copy with y[index[i][j]][j] += src[i][j] for dim 0, and so on."""
         dim, src = self._source("scatter_add", dim, index, src)
         return apply(ops.scatter_add, self, index, src, dim=dim)
 
-    def _source(self, name: str, dim: int, index: "Self", src: Any) -> tuple[int, Any]:
+    def _source(self, name: str, dim: int, index: "Indexing", src: Any) -> tuple[int, Any]:
         dim = self._along(name, dim, index)
         if not isinstance(src, Indexing):
             return dim, self._wrap(np.full(index.shape, src, self.dtype))
@@ -206,7 +209,7 @@ class Indexing(Movement):
             raise ValueError(f"{name}: index {index.shape} does not fit src {src.shape}.")
         return dim, src[tuple([slice(n) for n in index.shape])] if src.shape != index.shape else src
 
-    def _along(self, name: str, dim: int, index: "Self") -> int:
+    def _along(self, name: str, dim: int, index: "Indexing") -> int:
         """The dimension, once the index fits along it."""
         dim = shapes.axis(name, dim, self.ndim)
         if index.data.dtype.kind not in "iu":
@@ -218,12 +221,12 @@ class Indexing(Movement):
             raise ValueError(f"{name}: index {index.shape} does not fit shape {self.shape}.")
         return dim
 
-    def index_select(self, dim: int, index: "Self") -> "Self":
+    def index_select(self, dim: int, index: "Indexing") -> "Self":
         """The slices of a dimension that a vector of integers names."""
         dim = shapes.axis("index_select", dim, self.ndim)
         return self[(slice(None),) * dim + (index,)]
 
-    def masked_select(self, mask: "Self") -> "Self":
+    def masked_select(self, mask: "Indexing") -> "Self":
         """The numbers where the mask (bools, broadcast) holds, in one row."""
         return self[mask.expand(self.shape)]
 

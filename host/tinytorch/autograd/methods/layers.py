@@ -17,13 +17,13 @@ class Layers(Reduction):
 
     __slots__ = ()
 
-    def linear(self, weight: "Self", bias: "Self | None" = None) -> "Self":
+    def linear(self, weight: "Layers", bias: "Layers | None" = None) -> "Self":
         """self (..., in), weight (out, in), bias (out,) -> (..., out)."""
         shapes.linear(self.shape, weight.shape, None if bias is None else bias.shape)
         self._same_type("linear", weight)
         return apply(ops.linear, self, weight, bias)
 
-    def embedding(self, weight: "Self", padding_idx: int | None = None) -> "Self":
+    def embedding(self, weight: "Layers", padding_idx: int | None = None) -> "Self":
         """The rows of weight (num, d) at these indices -> (*shape, d).
 
         padding_idx: the row that gets no gradient.
@@ -33,7 +33,7 @@ class Layers(Reduction):
         return apply(ops.embedding, weight, self, padding_idx=padding_idx)
 
     def layer_norm(
-        self, shape: Sequence[int], weight: "Self | None" = None, bias: "Self | None" = None,
+        self, shape: Sequence[int], weight: "Layers | None" = None, bias: "Layers | None" = None,
         eps: float = 1e-5,
     ) -> "Self":  # fmt: skip
         """Normalised over the last dimensions, of this shape."""
@@ -44,21 +44,21 @@ class Layers(Reduction):
         return apply(ops.layer_norm, self, weight, bias, dims=dims, eps=eps)
 
     def conv1d(
-        self, weight: "Self", bias: "Self | None" = None, stride: Size = 1,
+        self, weight: "Layers", bias: "Layers | None" = None, stride: Size = 1,
         padding: Size | str = 0, dilation: Size = 1, groups: int = 1,
     ) -> "Self":  # fmt: skip
         """self (N, C, L), weight (O, C / groups, K), bias (O,) -> (N, O, OL)."""
         return self._conv(1, weight, bias, stride, padding, dilation, groups)
 
     def conv2d(
-        self, weight: "Self", bias: "Self | None" = None, stride: Size = 1,
+        self, weight: "Layers", bias: "Layers | None" = None, stride: Size = 1,
         padding: Size | str = 0, dilation: Size = 1, groups: int = 1,
     ) -> "Self":  # fmt: skip
         """self (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW)."""
         return self._conv(2, weight, bias, stride, padding, dilation, groups)
 
     def _conv(
-        self, count: int, weight: "Self", bias: "Self | None", stride: Size,
+        self, count: int, weight: "Layers", bias: "Layers | None", stride: Size,
         padding: Size | str, dilation: Size, groups: int,
     ) -> "Self":  # fmt: skip
         self._same_type("conv", weight)
@@ -123,9 +123,9 @@ class Layers(Reduction):
         return apply(ops.adaptive_avg_pool, self, size=tuple(size))
 
     def batch_norm(
-        self, running_mean: "Self | None", running_var: "Self | None",
-        weight: "Self | None" = None, bias: "Self | None" = None, training: bool = False,
-        momentum: float | None = 0.1, eps: float = 1e-5, count: "Self | None" = None,
+        self, running_mean: "Layers | None", running_var: "Layers | None",
+        weight: "Layers | None" = None, bias: "Layers | None" = None, training: bool = False,
+        momentum: float | None = 0.1, eps: float = 1e-5, count: "Layers | None" = None,
     ) -> "Self":  # fmt: skip
         """Each channel of (N, C, ...) normalised: see tinytorch.ops.batch_norm."""
         if weight is not None:

@@ -17,7 +17,7 @@ class Linalg(Elementwise, Movement):
 
     __slots__ = ()
 
-    def __matmul__(self, other: "Self") -> "Self":
+    def __matmul__(self, other: "Linalg") -> "Self":
         """Matrices of the last two dimensions; a vector is a row on the left, a column on the
         right, and its dimension vanishes."""
         if not isinstance(other, TensorBase):
@@ -31,34 +31,34 @@ class Linalg(Elementwise, Movement):
             y = y.squeeze(-1)
         return y.squeeze(-1 if other.ndim == 1 else -2) if self.ndim == 1 else y
 
-    def matmul(self, other: "Self") -> "Self":
+    def matmul(self, other: "Linalg") -> "Self":
         """self @ other."""
         return self @ other
 
-    def _product(self, name: str, other: "Self", dims: int) -> "Self":
+    def _product(self, name: str, other: "Linalg", dims: int) -> "Self":
         if not self.ndim == other.ndim == dims:
             raise ValueError(
                 f"{name}: shapes {self.shape} and {other.shape} do not both have {dims} dimensions."
             )
         return self @ other
 
-    def mm(self, other: "Self") -> "Self":
+    def mm(self, other: "Linalg") -> "Self":
         """(n, m) @ (m, p) -> (n, p). Raises ValueError for other than matrices."""
         return self._product("mm", other, 2)
 
-    def bmm(self, other: "Self") -> "Self":
+    def bmm(self, other: "Linalg") -> "Self":
         """(b, n, m) @ (b, m, p) -> (b, n, p). Raises ValueError for other than three dimensions."""
         return self._product("bmm", other, 3)
 
-    def dot(self, other: "Self") -> "Self":
+    def dot(self, other: "Linalg") -> "Self":
         """(n,) @ (n,) -> (). Raises ValueError for other than vectors."""
         return self._product("dot", other, 1)
 
-    def mv(self, vector: "Self") -> "Self":
+    def mv(self, vector: "Linalg") -> "Self":
         """(n, m) @ (m,) -> (n,)."""
         return self @ vector
 
-    def outer(self, other: "Self") -> "Self":
+    def outer(self, other: "Linalg") -> "Self":
         """(n,) and (m,) -> (n, m): the product of each pair.
 
         Raises ValueError for other than vectors.

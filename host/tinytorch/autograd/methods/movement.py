@@ -40,11 +40,11 @@ class Movement(TensorBase):
             )
         return self.reshape(new)
 
-    def view_as(self, other: "Self") -> "Self":
+    def view_as(self, other: "Movement") -> "Self":
         """`view` in the shape of another tensor."""
         return self.view(other.shape)
 
-    def reshape_as(self, other: "Self") -> "Self":
+    def reshape_as(self, other: "Movement") -> "Self":
         """`reshape` to the shape of another tensor."""
         return self.reshape(other.shape)
 
@@ -136,7 +136,7 @@ class Movement(TensorBase):
             raise ValueError(f"expand: shape {self.shape} does not stretch to {new}.")
         return self._stridden(ops.expand, shape=wanted)
 
-    def expand_as(self, other: "Self") -> "Self":
+    def expand_as(self, other: "Movement") -> "Self":
         """`expand` to the shape of another tensor."""
         return self.expand(other.shape)
 
@@ -211,7 +211,7 @@ class Movement(TensorBase):
         dims = tuple([shapes.axis("roll", d, self.ndim) for d in dims])
         return apply(ops.roll, self, shifts=shifts, dims=dims)
 
-    def _viewed(self, operation: ops.Operation, *arrays: "Self", **attrs: Any) -> "Self":
+    def _viewed(self, operation: ops.Operation, *arrays: "Movement", **attrs: Any) -> "Self":
         result = apply(operation, self, *arrays, **attrs)
         if self._aliases is None:
             self._aliases = AliasSet(self)

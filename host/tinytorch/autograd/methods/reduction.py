@@ -42,8 +42,8 @@ class Reduction(Elementwise, Indexing):
     def _mean_of(self, operation: ops.Operation, dim: Dims, keepdim: bool, **attrs: Any) -> "Self":
         if not self.is_floating_point():
             raise TypeError(
-                f"{operation.__name__}: only of floats, and this tensor holds {self.dtype}: "
-                "convert it with float()."
+                f"{operation.__name__}: only floats are supported, and this tensor holds "
+                f"{self.dtype}: convert it with float()."
             )
         return self._reduce(operation, dim, keepdim, **attrs)
 
@@ -151,7 +151,7 @@ class Reduction(Elementwise, Indexing):
     def _extreme(self, operation: ops.Operation, dim: int, keepdim: bool) -> ValuesIndices:
         return self._taken(self._position(operation, dim, bool(self.ndim)), dim, keepdim)
 
-    def _taken(self, indices: "Self", dim: int, keepdim: bool) -> ValuesIndices:
+    def _taken(self, indices: "Reduction", dim: int, keepdim: bool) -> ValuesIndices:
         if not self.ndim:
             return ValuesIndices(self.clone(), indices)
         values = self.gather(dim, indices)
@@ -188,7 +188,7 @@ class Reduction(Elementwise, Indexing):
         d = shapes.axis("topk", dim, self.ndim)
         if not 0 <= k <= self.shape[d]:
             raise ValueError(
-                f"topk: {k} of shape {self.shape} along dimension {dim} are not there."
+                f"topk: k={k} is out of range for shape {self.shape} along dimension {dim}."
             )
         order = self.argsort(d, largest).narrow(d, 0, k)
         return ValuesIndices(self.gather(d, order), order)
