@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import tinytorch
 from tests.oracles import oracle
+from tinytorch.autograd.aliasing import changed
+from tinytorch.autograd.formulas import FORMULAS, Formula, Needs
 from tinytorch.autograd.tape import apply
 from tinytorch.autograd.tensor import Tensor
 from tinytorch.nn import functional as ours
@@ -375,3 +377,31 @@ def test_an_operation_without_a_formula_is_named():
     with pytest.raises(RuntimeError, match="cube"):
         tinytorch.autograd.grad(y, x, create_graph=True)
     np.testing.assert_allclose(tinytorch.autograd.grad(y, x)[0].data, 3 * x.data**2)
+
+
+def test_an_operation_from_outside_may_have_a_formula(monkeypatch):
+    monkeypatch.setitem(FORMULAS, cube, Formula(lambda g, y, a: (g * 3 * a * a,)))
+    x = Tensor(numbers(3), requires_grad=True)
+    (slope,) = tinytorch.autograd.grad(apply(cube, x).sum(), x, create_graph=True)
+    np.testing.assert_allclose(tinytorch.autograd.grad(slope.sum(), x)[0].data, 6 * x.data)
+
+
+@pytest.mark.parametrize("needs", Needs)
+def test_what_a_formula_needs_must_not_have_changed(monkeypatch, needs):
+    """The inputs and the result of an operation whose own gradient holds none of them."""
+
+    def double(a):
+        return a * 2, (lambda g: g * 2,)
+
+    monkeypatch.setitem(FORMULAS, double, Formula(lambda g, y, a: (g * 2,), needs))
+    for place in ("input", "result"):
+        x = Tensor(numbers(3), requires_grad=True)
+        a = x.clone()
+        y = apply(double, a)
+        total = y.sum()
+        changed((a if place == "input" else y).data)
+        if needs is Needs.RESULT or (needs is Needs.INPUTS and place == "input"):
+            with pytest.raises(RuntimeError, match="changed in place"):
+                tinytorch.autograd.grad(total, x, create_graph=True)
+        else:
+            assert tinytorch.autograd.grad(total, x, create_graph=True)[0].tolist() == [2, 2, 2]
