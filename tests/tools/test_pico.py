@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 from tests.device.test_kernels import network_case, wide_case, write
 from tests.networks import fill
 from tests.operations import KINDS_AND_TIERS, random_case
+from tests.sweeps import examples, sweep
 from tinytorch import nn
 from tinytorch.modelfile import heap
 from tinytorch.modelfile.export import to_bytes
@@ -58,9 +59,11 @@ def ask(kit: Kit, code: str, **files: bytes) -> Any:
         return json.loads(repl.exec(f"{lines}print(json.dumps({code}))", timeout=60))
 
 
+@sweep
 def test_kernels_equal_the_specification(pico, tmp_path):
-    cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in range(4)]
-    cases += [wide_case(0), network_case(0), network_case(1)]
+    seeds = range(examples(1, long=4))
+    cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in seeds]
+    cases += [wide_case(0), *map(network_case, range(examples(1, long=2)))]
     write(tmp_path / "cases", cases)
     code = "[check_kernels.agreeing('/cases'), check_kernels.allocated('/one', 5)]"
     found = ask(pico, code, cases=(tmp_path / "cases").read_bytes(), one=cases[0][0])
