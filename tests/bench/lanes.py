@@ -196,7 +196,7 @@ def judge_keywords(net: nn.Sequential, data: Keywords) -> Judged:
 
 
 def judge_gestures(file: Path, cache: "Path | None", who: str = "") -> Judged:
-    """who: who judges and does not train; unless told, the split `test` does."""
+    """who: who judges and does not train (default: the split `test`)."""
     some = recordings.read(file)
     if who:
         assert some.subjects is not None
@@ -267,7 +267,7 @@ def main() -> None:
     words.add_argument("--data-keyword", type=Path, nargs="+", default=[], metavar="FILE.npz")
     words.add_argument("--epochs", type=int, default=EPOCHS, help="of the keyword network")
     words.add_argument("--seeds", type=int, default=1, help="keyword networks, counted together")
-    words.add_argument("--cache", type=Path, metavar="FOLDER", help="TinyTorch's own unless told")
+    words.add_argument("--cache", type=Path, metavar="FOLDER", help="default: that of TinyTorch")
     words.add_argument("--json", action="store_true", help="end with one JSON object")
     args = words.parse_args()
     judged: list[Judged] = []
