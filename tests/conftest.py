@@ -25,10 +25,14 @@ def pytest_configure(config):
     sweeps.configure(config.getoption("--long"))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "torch" in vars(getattr(item, "module", item)):
             item.add_marker("oracle")
+    if not config.getoption("--long"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 def micropython() -> str:

@@ -76,6 +76,7 @@ def test_what_is_wrong_is_said_at_once(tmp_path, capsys):
         assert not said.out
 
 
+@pytest.mark.long
 def test_an_inference_in_real_firmware(firmware, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYTORCH_HOME", str(tmp_path))
     make, shape = bench.NETWORKS["ds_cnn"]
