@@ -16,11 +16,11 @@ from tinytorch.runtime import Model
 from tinytorch.sound import samples_of
 from tinytorch.spotting import curve, listening_keyword, steps_of
 from tito.deploy import connect
-from tito.keywords import hear
 
 from tinytorch import datasets
 from tinytorch.train import evaluate
 from tinytorch.utils.data import DataLoader
+from tito.keywords import hear
 from tito.kits import open_kit
 
 words = sys.argv[1:]

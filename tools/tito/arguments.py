@@ -11,10 +11,10 @@ def add_kit(
     required: bool = False,
     more: str = "",
 ) -> None:
-    """--kit and --firmware. more: what --kit takes besides, for its help."""
+    """--kit and --firmware. more: what else --kit takes, as in "laptop, "."""
     parser.add_argument(
         "--kit", default=default, required=required, metavar="KIT",
-        help=f"virtual, pico, or a serial port (see `tito kits`){more}",
+        help=f"virtual, pico, {more}or a serial port (see `tito kits`)",
     )  # fmt: skip
     parser.add_argument(
         "--firmware", type=Path, metavar="IMAGE", help="MicroPython UF2 image for the pico kit"

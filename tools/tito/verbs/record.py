@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", type=_name, required=True, metavar="NAME", help="the class of the recordings"
     )
-    add_kit(parser, required=True, more=", or laptop")
+    add_kit(parser, required=True, more="laptop, ")
     parser.add_argument(
         "--seconds",
         type=_seconds,
