@@ -236,6 +236,15 @@ def test_changes_in_place_are_followed():
         fold(Changes(view=True).double(), (2, 5, 4))
 
 
+def test_a_network_of_two_inputs_is_refused():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    with pytest.raises(ValueError, match=r"^The network does not run on one input \(1, 2, 3\): "):
+        fold(Two(), (2, 3))
+
+
 def test_following_leaves_the_net_as_it_was():
     net = made("mobile")[0].train()
     before = {name: t.numpy().copy() for name, t in net.state_dict().items()}

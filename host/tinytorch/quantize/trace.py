@@ -54,6 +54,8 @@ def trace(net: Module, shape: Sequence[int]) -> Trace:
     try:
         with no_grad(), tracer, tracing(tracer):
             outputs = [*tensors_in(net(Tensor(x)))]
+    except TypeError as error:
+        raise ValueError(f"The network does not run on one input {x.shape}: {error}") from None
     finally:
         for module, mode in modes:
             module.training = mode
