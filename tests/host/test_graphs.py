@@ -238,8 +238,12 @@ def test_changes_in_place_are_followed():
 
 def test_a_network_of_two_inputs_is_refused():
     class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv1d(2, 2, 1)
+
         def forward(self, x, y):
-            return x + y
+            return self.layer(x) + y
 
     with pytest.raises(ValueError, match=r"^The network does not run on one input \(1, 2, 3\): "):
         fold(Two(), (2, 3))
@@ -271,6 +275,15 @@ def test_an_unknown_kind_is_refused_where_it_is_met():
         run_integers(operation, [quantized.input.of(x)])
     with pytest.raises(ValueError, match=said):
         to_bytes(replace(quantized, operations=[operation]))
+
+
+def test_a_node_whose_shapes_contradict_each_other_is_refused():
+    nodes = fold(net := nn.Sequential(nn.Conv2d(2, 3, 1), nn.MaxPool2d(2)), (2, 4, 4))
+    assert len(nodes) == len(net)
+    x = np.moveaxis(samples((2, 4, 4), 5), 1, -1)
+    wrong = [nodes[0], replace(nodes[1], out_c=4)]
+    with pytest.raises(ValueError, match="^Layer 1 MaxPool2d is a max pool, which does not make "):
+        quantize_nodes(wrong, x, name="w", labels=[])
 
 
 def test_the_table_has_a_row_for_every_kernel():

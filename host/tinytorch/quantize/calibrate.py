@@ -188,6 +188,12 @@ def quantize_nodes(
     for i, node in enumerate(nodes):
         sources = [start if j == INPUT else quants[j] for j in node.inputs]
         kind = kind_of(node, f"Layer {node.name}")
+        if not kind.fits(node):
+            raise ValueError(
+                f"Layer {node.name} is a {kind.name}, which does not make "
+                f"{(node.out_h, node.out_w, node.out_c)} of {(node.in_h, node.in_w, node.in_c)}: "
+                "correct its height, width or channels."
+            )
         given = sources[0] if kind.bounded else kind.fixed
         width = bits if i in narrow and not given else 8
         y = given or Quant.of_range(floats[i].min(), floats[i].max(), width)

@@ -63,6 +63,26 @@ def _none(op: Any) -> int:
     return 0
 
 
+def _slides(op: Any) -> bool:
+    """Every window meets the image."""
+    rows = 0 <= op.pad_h < op.kernel_h and (op.out_h - 1) * op.stride_h - op.pad_h < op.in_h
+    columns = 0 <= op.pad_w < op.kernel_w and (op.out_w - 1) * op.stride_w - op.pad_w < op.in_w
+    return rows and columns
+
+
+def _pools(op: Any) -> bool:
+    return _slides(op) and op.out_c == op.in_c
+
+
+def _multiplies(op: Any) -> bool:
+    return _alike(op) and (op.kernel_h, op.kernel_w) in ((1, 1), (op.in_h, op.in_w))
+
+
+def _alike(op: Any) -> bool:
+    """The output has the input's shape."""
+    return (op.in_h, op.in_w, op.in_c) == (op.out_h, op.out_w, op.out_c)
+
+
 def _as_it_is(draft: Operation, sources: Sequence[Quant], y: Quant) -> Operation:
     return draft
 
@@ -72,6 +92,7 @@ class Kind:
     """A row of the table.
 
     name: in reports. tiers: EXACT, and LANE where two sums may share a word.
+    fits: whether a geometry makes sense.
     real: a node's output before its clip, float64 (N, out_h, out_w, out_c), from its inputs, (N,
     ...) each; None for what stands only in model files.
     input_sizes: the bytes of each input. weights: the weights of one output channel, 0 without any;
@@ -81,13 +102,14 @@ class Kind:
     fixed: the quantization of the output where the operation fixes it; else it is calibrated.
     quantize: a draft without table and weights to the operation; not for those with weights, whose
     tier decides (see calibrate).
-    scratch: bytes of work space of the board's own kernel, from a node or
-    record and what its table holds.
+    scratch: bytes of work space of the board's own kernel, from a node or record and the bytes of
+    its table.
     stream: how it meets rows of time, None where it cannot.
     """
 
     number: int
     name: str
+    fits: Callable[[Any], bool]
     real: "Callable[[Node, Sequence[Array]], Array] | None" = None
     tiers: tuple[int, ...] = (EXACT,)
     input_sizes: Callable[[Any], tuple[int, ...]] = _one
@@ -197,39 +219,41 @@ def _gathered(op: Any, table: bytes) -> int:
 
 TABLE = (
     Kind(
-        CONV2D, "conv", _conv2d, (EXACT, LANE),
+        CONV2D, "conv", _slides, _conv2d, (EXACT, LANE),
         weights=lambda op: op.kernel_h * op.kernel_w * op.in_c,
         macs=lambda op: output_size(op) * op.kernel_h * op.kernel_w * op.in_c,
         scratch=_gathered, stream=SLIDES,
     ),
     Kind(
-        DEPTHWISE, "depthwise", _depthwise, (EXACT, LANE),
+        DEPTHWISE, "depthwise", lambda op: _slides(op) and op.out_c % op.in_c == 0, _depthwise,
+        (EXACT, LANE),
         weights=lambda op: op.kernel_h * op.kernel_w, channels_last=True,
         macs=lambda op: output_size(op) * op.kernel_h * op.kernel_w, stream=SLIDES,
     ),
     Kind(
-        DENSE, "dense", _dense, (EXACT, LANE), weights=lambda op: op.in_c,
+        DENSE, "dense", lambda op: op.in_h == op.in_w == op.out_h == op.out_w == 1, _dense,
+        (EXACT, LANE), weights=lambda op: op.in_c,
         macs=lambda op: op.out_c * op.in_c, scratch=_gathered, stream=WHOLE,
     ),
-    Kind(MAX_POOL, "max pool", _max_pool, bounded=True, stream=SLIDES),
-    Kind(AVG_POOL, "average pool", _avg_pool, bounded=True, stream=SLIDES),
+    Kind(MAX_POOL, "max pool", _pools, _max_pool, bounded=True, stream=SLIDES),
+    Kind(AVG_POOL, "average pool", _pools, _avg_pool, bounded=True, stream=SLIDES),
     Kind(
-        ADD, "add", _add, input_sizes=lambda op: (input_size(op), input_size(op)),
+        ADD, "add", _alike, _add, input_sizes=lambda op: (input_size(op), input_size(op)),
         quantize=_quantize_add, stream=ROW_BY_ROW,
     ),
     Kind(
-        MUL, "mul", _mul,
+        MUL, "mul", _multiplies, _mul,
         input_sizes=lambda op: (input_size(op), op.kernel_h * op.kernel_w * op.in_c),
         quantize=_quantize_mul, stream=ROW_BY_ROW,
     ),
     # A logistic function ends at 0 and 1: TensorFlow Lite fixes the scale that just holds them.
     Kind(
-        LOGISTIC, "logistic", _logistic, fixed=Quant(1 / 256, -128),
+        LOGISTIC, "logistic", _alike, _logistic, fixed=Quant(1 / 256, -128),
         quantize=_quantize_logistic, stream=ROW_BY_ROW,
     ),
-    Kind(MOVE, "move"),
+    Kind(MOVE, "move", _alike),
     Kind(
-        MEL, "mel",
+        MEL, "mel", lambda op: op.in_c == 2,
         scratch=lambda op, table: mel.scratch_bytes(*struct.unpack_from("<2i", table)),
     ),
 )  # fmt: skip
