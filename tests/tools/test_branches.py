@@ -12,6 +12,7 @@ from tinytorch.modelfile.runtime import Model
 from tinytorch.quantize.calibrate import quantize
 from tito.board.device import connect
 
+KITS = ["virtual", pytest.param("pico", marks=pytest.mark.long)]  # minutes in the firmware
 SHAPES = {"resnet8": (3, 12, 12), "mobile": (2, 12, 10)}
 
 
@@ -37,6 +38,7 @@ def trained(name: str) -> tuple[nn.Module, np.ndarray]:
     return net, x
 
 
+@pytest.mark.parametrize("kit", KITS, indirect=True)
 @pytest.mark.parametrize("tier", ["exact", "lane"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_branched_network_gives_the_laptops_bytes(kit, name, tier):
