@@ -353,6 +353,12 @@ def test_bars_leave_nothing_on_a_terminal(place, data, served):
 # Wrong use.
 
 
+def children_seconds():
+    """The processor's time of the processes that ended, however busy it is with others."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -380,9 +386,9 @@ def test_bars_leave_nothing_on_a_terminal(place, data, served):
     ],
 )
 def test_wrong_use(place, data, demo, words, says):
-    start = time.monotonic()
+    before = children_seconds()
     place.bad(2, says, *words.split())
-    assert time.monotonic() - start < 4
+    assert children_seconds() - before < 4
 
 
 def test_debug_shows_the_traceback(place):
