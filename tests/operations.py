@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.int8 import tables
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.qops import tables
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet
 from tinytorch_core import qops
 from tinytorch_core.model import (

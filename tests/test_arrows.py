@@ -27,8 +27,8 @@ WINGS = {
     "nn": "autograd", "optim": "autograd", "utils": "autograd",
     "train": "nn optim utils serialize",
     "convert": "nn", "onnx": "nn serialize", "profile": "nn serialize",
-    "int8": "",
-    "quantize": "int8 autograd",  # which traces the nets that are quantized
+    "qops": "",
+    "quantize": "qops autograd",  # which traces the nets that are quantized
     "modelfile": "quantize",
     "machine": "modelfile",
     "data": "utils serialize cache",
@@ -199,6 +199,6 @@ def test_the_guide_names_files_that_are_there():
     walk = re.findall(r"^\d+\. `([^`]+)`", guide, re.M)
     assert 15 <= len(walk) <= 20 and len(set(walk)) == len(walk)
     names = {name for name in re.findall(r"`([\w./]+\.py|[\w./]+/[\w/]+)`", guide) if "/" in name}
-    roots = ("", "host/tinytorch/", "shared/tinytorch_core/", "device/tinytorch/")
+    roots = ("", "tools/", "host/tinytorch/", "shared/tinytorch_core/", "device/tinytorch/")
     for name in {*walk, *names}:
         assert any((ROOT / root / name).exists() for root in roots), name

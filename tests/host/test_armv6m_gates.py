@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.operations import mul_row, random_case
 from tests.second_core import SecondCore
-from tinytorch.int8 import tables
 from tinytorch.machine.armv6m.logistic import Logistic, logistic
 from tinytorch.machine.armv6m.mul import Mul, mul
 from tinytorch.modelfile.runtime import Model
+from tinytorch.qops import tables
 from tinytorch_core import qops
 from tinytorch_core.model import FIELDS, LOGISTIC, MUL, RECORD, RECORD_BYTES, Op, check
 from tito.kits.cortex_m0 import RAM, Core

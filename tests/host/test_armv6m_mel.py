@@ -10,12 +10,12 @@ from tests.second_core import SecondCore
 from tests.sounds import random_case
 from tests.sweeps import examples, sweep
 from tinytorch import nn
-from tinytorch.int8.mel import Engine
 from tinytorch.machine.armv6m.mel import Mel, mel, possible
 from tinytorch.machine.attach import attach
 from tinytorch.machine.backend import BOARDS
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.qops.mel import Engine
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.streaming import stream, with_sound
 from tinytorch.sensing.mel import MOST_LEVEL, Front, cepstrum, sound_features, tables, tables_of

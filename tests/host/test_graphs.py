@@ -9,10 +9,10 @@ from tests.networks import InvertedResidual, ResNet8, SqueezeExcite, fill
 from tests.operations import Reference
 from tests.streams import random_case as random_stream
 from tinytorch import Tensor, cat, nn, no_grad
-from tinytorch.int8 import kernels as int8
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
 from tinytorch.nn import functional as F
+from tinytorch.qops import kernels as numpy_kernels
 from tinytorch.quantize.calibrate import quantize, quantize_nodes
 from tinytorch.quantize.flow import DataFlow
 from tinytorch.quantize.fold import fold
@@ -287,7 +287,7 @@ def test_a_node_whose_shapes_contradict_each_other_is_refused():
 
 
 def test_the_table_has_a_row_for_every_kernel():
-    assert {*KINDS} == {*int8.KERNELS} == {*qops.KERNELS}
+    assert {*KINDS} == {*numpy_kernels.KERNELS} == {*qops.KERNELS}
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -147,7 +147,7 @@ def chain(rng: np.random.Generator) -> tuple[nn.Sequential, tuple[int, ...]]:
 def test_words_stay_words_between_layers():
     seen: Counter = Counter()
 
-    @settings(max_examples=examples(140, long=250), deadline=None)
+    @settings(max_examples=examples(250, long=350), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)
@@ -202,7 +202,7 @@ def branched(rng: np.random.Generator) -> list[Node]:
 def test_branches_equal_the_specification():
     seen: Counter = Counter()
 
-    @settings(max_examples=examples(175, long=350), deadline=None)
+    @settings(max_examples=examples(250, long=350), deadline=None)
     @given(SEEDS)
     def run(seed):
         rng = np.random.default_rng(seed)

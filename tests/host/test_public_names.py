@@ -91,3 +91,16 @@ def test_objects_of_a_module_with_two_names_are_pickled_by_its_own():
 def test_a_name_that_nobody_has_is_an_import_error():
     with pytest.raises(ModuleNotFoundError, match="tinytorch.nothing"):
         importlib.import_module("tinytorch.nothing")
+
+
+def test_no_module_takes_the_name_of_a_type():
+    """A package tinytorch/int8 would become `tinytorch.int8` as soon as anyone imports it."""
+    code = (
+        "import pkgutil, tinytorch\n"
+        "for module in pkgutil.walk_packages(tinytorch.__path__, 'tinytorch.'):\n"
+        "    __import__(module.name)\n"
+        "names = [*tinytorch._HOME, *tinytorch._METHODS]\n"
+        "print([n for n in names if type(getattr(tinytorch, n)).__name__ == 'module'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

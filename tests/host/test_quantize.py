@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.networks import fill, random_network
 from tinytorch import Tensor, nn, no_grad
-from tinytorch.int8 import kernels
 from tinytorch.modelfile.arena import plan
 from tinytorch.modelfile.export import ALIGN, to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.qops import kernels
 from tinytorch.quantize.calibrate import quantize, quantize_nodes
 from tinytorch.quantize.fold import fold
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet

@@ -7,8 +7,8 @@ from scipy import fft, signal
 
 from tests.conftest import ROOT
 from tests.sounds import random_case, random_signal
-from tinytorch.int8 import kernels
-from tinytorch.int8.mel import Engine
+from tinytorch.qops import kernels
+from tinytorch.qops.mel import Engine
 from tinytorch.sensing.mel import Front, tables
 from tinytorch_core import mel, model
 from tinytorch_core.model import RECORD_BYTES, Op

@@ -295,6 +295,7 @@ class Tracer:
     def __init__(self):
         self.seen = []
         self.left = 0
+        self.changes = []
 
     def __call__(self, operation, inputs, attrs):
         self.seen.append(operation.__name__)
@@ -304,6 +305,9 @@ class Tracer:
 
     def leave(self):
         self.left += 1
+
+    def changed(self, tensor, result):
+        self.changes.append((tensor, result))
 
 
 def test_a_tracer_sees_every_operation():
@@ -321,6 +325,8 @@ def test_a_tracer_sees_every_operation():
     assert {"index", "gt", "argmax", "gather", "argsort", "where", "isnan", "any", "to", "reshape",
             "neg", "matmul", "permute"} <= set(tracer.seen)  # fmt: skip
     assert tracer.left == 1
+    ((changed, result),) = tracer.changes
+    assert changed is x and result.tolist() == x.tolist()
 
 
 def test_the_innermost_tracer_alone_sees_an_operation():

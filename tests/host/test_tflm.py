@@ -6,9 +6,9 @@ import pytest
 from tests import tflm
 from tests.networks import random_network
 from tests.sweeps import examples, sweep
-from tinytorch.int8 import tables
 from tinytorch.modelfile.export import to_bytes
 from tinytorch.modelfile.runtime import Model
+from tinytorch.qops import tables
 from tinytorch.quantize.calibrate import quantize
 from tinytorch.quantize.fold import fold
 from tinytorch.quantize.ir import INPUT, Node, Operation, Quant, QuantizedNet

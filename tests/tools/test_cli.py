@@ -633,10 +633,10 @@ class OldMicroPython(Board):
 def test_boards_that_are_no_kits(place, data, demo, board, says):
     there = board()
     try:
-        start = time.monotonic()
+        before = children_seconds()
         # Before the training, which would take longer.
         place.bad(1, says, "demo", "gesture", "--data", data, "--kit", there.port)
-        assert time.monotonic() - start < 5
+        assert children_seconds() - before < 5
     finally:
         there.close()
 

@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_no_halves(place):
         (2, "nothing.toml", "There is no configuration nothing.toml"),
         (2, "small.toml --epochs 3", "use --set train.epochs="),
         (2, "small.toml --data a.npz", "use --set data.path="),
-        (2, "--set optimizer.lr=1", "--set changes a configuration: give its file, too"),
+        (2, "--set optimizer.lr=1", "--set changes a configuration: give its file"),
         (2, "small.toml --out small.toml", "small.toml is a file: 'output.folder' names"),
         (2, "small.toml --resume --out never", "config.toml to resume from"),
         (1, "clouds.npz", "clouds.npz is not TOML"),

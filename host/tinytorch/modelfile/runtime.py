@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.int8.kernels import KERNELS
 from tinytorch.modelfile import header
+from tinytorch.qops.kernels import KERNELS
 from tinytorch_core import model
 
 BATCH = 256  # bounds the memory of a run: the arenas of one batch lie side by side

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.int8 import kernels, tables
+from tinytorch.qops import kernels, tables
 from tinytorch.quantize.ir import Array, Node, Operation, Quant
 from tinytorch_core import mel
 from tinytorch_core.model import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinytorch.int8.mel import Engine, Int16, Int32, frames_of
+from tinytorch.qops.mel import Engine, Int16, Int32, frames_of
 from tinytorch_core.mel import HEAD, HEAD_BYTES, HEAD_FORMAT, MOST_BINS
 
 SCALE, ZERO_POINT = 1 / 32, 0  # of features with standard deviation 1

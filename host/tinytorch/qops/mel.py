@@ -139,7 +139,7 @@ def frames_of(clips: Int16, window: int, hop: int) -> Int16:
 
 
 def mel(arena: NDArray[np.int8], program: bytes, at: int) -> None:
-    """The operation MEL on a batch of arenas, as in tinytorch.int8.kernels."""
+    """The operation MEL on a batch of arenas, as in tinytorch.qops.kernels."""
     op = Op(program, at)
     samples = np.ascontiguousarray(arena[:, op.x : op.x + 2 * op.in_h]).view("<i2")
     frames = frames_of(samples, op.kernel_h, op.stride_h)[:, : op.out_h]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tinytorch.int8.mel import mel
+from tinytorch.qops.mel import mel
 from tinytorch_core.model import (
     ADD,
     AVG_POOL,
