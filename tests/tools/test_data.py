@@ -52,7 +52,7 @@ def test_what_a_file_holds(words, capsys):
     assert figures["peak"]["highest"] == 32768
     assert "recordings 0 (train), 3 (test): they spoil a test" in said
     assert "recordings 4 (test), 5 (test)\n" in said
-    assert "Ada: a test should have people of its own" in said
+    assert "Ada: a test needs people of its own" in said
     assert max(map(len, said.splitlines()[:-3])) <= 80
     assert picture.read_bytes().startswith(b"\x89PNG") and figures["picture"] == str(picture)
 
