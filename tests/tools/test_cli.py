@@ -688,3 +688,25 @@ def test_ctrl_c_at_any_moment(alone, data, after, monkeypatch):
     monkeypatch.setenv("TINYTORCH_HOME", str(alone.home))
     with open_kit("virtual") as kit, connect(kit) as device:
         assert device.load("gesture")["vectors"] == 4
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(tmp_path):
+    """Python ignores an exception that is raised in a callback, as its importer has them."""
+    code = """
+import os, signal, sys, time, weakref
+from tito import cli
+from tito.verbs import doctor
+class Thing:
+    pass
+def run(args):
+    thing = Thing()
+    there = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del thing
+    time.sleep(20)
+    return {}
+doctor.run = run
+sys.exit(cli.main(["doctor"]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith("tito doctor: Interrupted")

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -81,8 +82,17 @@ def main(words: "Sequence[str] | None" = None) -> int:
         pressed.append(number)
         raise KeyboardInterrupt
 
+    def ignored(exception: Any) -> None:
+        """Ctrl-C in a callback, as Python's importer has them, is ignored by Python: repeat it."""
+        if issubclass(exception.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            hook(exception)
+
+    hook = sys.unraisablehook
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = ignored
     try:
         args = parser().parse_args(words)
         prog = f"tito {args.verb}"
@@ -103,6 +113,7 @@ def main(words: "Sequence[str] | None" = None) -> int:
     except OSError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    sys.unraisablehook = hook
     if pressed:
         # Python ends itself by the signal if Ctrl-C came in an exec(), as namedtuple uses it.
         os._exit(status)
