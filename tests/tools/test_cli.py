@@ -286,6 +286,7 @@ def test_the_examples_board_script_replays_through_mpremote(place, demo, served)
     assert [line.split()[0] for line in said[1:]] == [model.labels[a] for a in answers]
 
 
+@pytest.mark.long
 def test_the_emulated_pico_also_live_from_its_sensor(place, firmware, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYTORCH_HOME", str(tmp_path))
     # Short windows, to be quick: 50 times as slow as a Pico is slow.

@@ -134,6 +134,7 @@ def sample(model: Model) -> NDArray[np.int8]:
     return np.random.default_rng(5).integers(-128, 128, (1, *model.input_shape)).astype(np.int8)
 
 
+@pytest.mark.long
 def test_a_network_of_the_exact_tier_in_machine_code(pico):
     data = keyword_network()
     model = Model(data)
