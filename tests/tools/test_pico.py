@@ -60,6 +60,7 @@ def ask(kit: Kit, code: str, **files: bytes) -> Any:
 
 
 @sweep
+@pytest.mark.long
 def test_kernels_equal_the_specification(pico, tmp_path):
     seeds = range(examples(1, long=4))
     cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in seeds]
