@@ -700,6 +700,7 @@ def test_ctrl_c_in_a_callback_is_not_lost(tmp_path):
 import os, signal, sys, time, weakref
 from tito import cli
 from tito.verbs import doctor
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell ignores it
 class Thing:
     pass
 def run(args):

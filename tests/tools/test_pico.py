@@ -26,6 +26,8 @@ from tito.board.repl import Repl
 from tito.evaluation import kernels_of
 from tito.kits.open import Kit, open_kit
 
+pytestmark = pytest.mark.long  # each boots and fills a kit; test_deploy.py has the short one
+
 
 @pytest.fixture(scope="module")
 def pico(firmware, tmp_path_factory):
@@ -60,7 +62,6 @@ def ask(kit: Kit, code: str, **files: bytes) -> Any:
 
 
 @sweep
-@pytest.mark.long
 def test_kernels_equal_the_specification(pico, tmp_path):
     seeds = range(examples(1, long=4))
     cases = [random_case(kind, seed, tier) for kind, tier in KINDS_AND_TIERS for seed in seeds]
@@ -135,7 +136,6 @@ def sample(model: Model) -> NDArray[np.int8]:
     return np.random.default_rng(5).integers(-128, 128, (1, *model.input_shape)).astype(np.int8)
 
 
-@pytest.mark.long
 def test_a_network_of_the_exact_tier_in_machine_code(pico):
     data = keyword_network()
     model = Model(data)
