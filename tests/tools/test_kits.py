@@ -114,9 +114,10 @@ def test_a_link_does_not_replace_a_file(home, tmp_path):
 
 
 SERVE = """
-import sys
+import signal, sys
 from pathlib import Path
 from tito.kits.open import serve
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell ignores it
 serve(sys.argv[1], link=Path(sys.argv[2]))
 """
 
